@@ -1,0 +1,232 @@
+"""The `Generator` drives an open-loop schedule: every request has a due time before it starts.
+
+Each channel is evenly spaced at its own rate, behind a small seeded phase, so that an outage
+longer than one send interval can't slip between two requests. What falls due while the process is
+held up is sent at once, with the due time it had: never skipped, never re-dated. That is what keeps
+a stall, ours or the system's, in the latencies (the coordinated omission of closed-loop tools).
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import random
+import resource
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from zdtest.channel import Channel
+from zdtest.exchange import Exchange, now_ns
+from zdtest.sample import CHANNELS, Outcome
+from zdtest.stream import Station
+from zdtest.ticker import Ticker
+from zdtest.wire import Pool, Wire
+
+_SESSIONS: Final = 20
+_BURST: Final = 32
+_LAST_BURSTS: Final = 32
+_FEWEST_KEPT: Final = 4
+_MOST_KEPT: Final = 4096
+_REST_NS: Final = 1_000_000_000
+_EXPIRY: Final = 0.01
+_SPARE_FILES: Final = 64
+_LEAD_NS: Final = 20_000_000
+
+
+class Lane:
+    """One channel at work: its schedule, its connections, its requests on the way."""
+
+    def __init__(self, spec: Channel, wire: Wire, *, seed: int, write_body: str = "") -> None:
+        self.spec = spec
+        self.wire = wire
+        self.number = CHANNELS.index(spec.name)
+        self.limit = int((spec.timeout + spec.think) * 1e9)
+        self.phase = random.Random(f"{seed}/{spec.name}").random()
+        self.fired = 0
+        self.waiting: deque[Exchange] = deque()
+        self.parked = max(1, round(spec.rate * spec.park))
+        self.pool = Pool(self.parked if spec.name == "idle" else _MOST_KEPT)
+        subscribers = max(1, round(spec.rate * spec.think)) if spec.name == "stream" else 0
+        self.stations = [Station(wire) for _ in range(subscribers)]
+        self.send = getattr(self, f"_send_{spec.name}", self._send_new)
+        self._head, self._tail = self._payload(write_body)
+
+    def due(self, began: int) -> int:
+        """Return when the next request falls due, in nanoseconds; spacing never drifts."""
+        return began + int((self.fired + self.phase) * 1e9 / self.spec.rate)
+
+    def _payload(self, write_body: str) -> tuple[bytes, bytes]:
+        """Return a request's bytes before and after its id."""
+        spec = self.spec
+        lines = [
+            f"{spec.method} {spec.path} HTTP/1.1",
+            f"Host: {self.wire.target.authority}",
+            "User-Agent: zdtest",
+            "Accept: text/event-stream" if spec.name == "stream" else "Accept: */*",
+        ]
+        body = b""
+        if spec.name == "write":
+            body = write_body.encode()
+            lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
+        if spec.name in ("new", "slow", "control"):
+            lines.append("Connection: close")
+        head = "\r\n".join([*lines, "X-Request-ID: "]).encode("latin-1")
+        return head, b"\r\n\r\n" + body
+
+    def exchange(self, run: bytes, seq: int, due: int, now: int) -> Exchange:
+        """Return the request that falls due now, and count it as on the way.
+
+        Its time runs from `now`: lateness of ours is no reason to call the system too slow.
+        """
+        session = self.fired % _SESSIONS
+        self.fired += 1
+        payload = b"%s%s-%08x%s" % (self._head, run, seq, self._tail)
+        exchange = Exchange(self, seq, session, due, payload, now + self.limit)
+        self.waiting.append(exchange)
+        return exchange
+
+    def _send_new(self, exchange: Exchange) -> None:
+        self.wire.open(exchange)
+
+    def _send_reused(self, exchange: Exchange) -> None:
+        while line := self.pool.take():
+            if line.use(exchange):
+                return
+        self.wire.open(exchange, keep=self.pool)
+
+    _send_write = _send_reused
+
+    def _send_idle(self, exchange: Exchange) -> None:
+        if len(self.pool) < self.parked:
+            self.wire.open(exchange, keep=self.pool)
+        else:
+            self._send_reused(exchange)
+
+    def _send_stream(self, exchange: Exchange) -> None:
+        self.stations[(self.fired - 1) % len(self.stations)].due(exchange)
+
+    def expire(self, now: int) -> None:
+        """End the requests whose time is up; those that ended by themselves are forgotten."""
+        waiting = self.waiting
+        while waiting:
+            exchange = waiting[0]
+            if exchange.outcome is None:
+                if now < exchange.deadline:
+                    return
+                if exchange.line is not None:
+                    exchange.line.expire()
+                self.wire.end(exchange, Outcome.connect_timeout)
+            waiting.popleft()
+
+    def rest(self, now: int) -> None:
+        """Let go of connections that a stall has left over: kept ones rest a second or so."""
+        if self.spec.name != "idle":
+            self.pool.trim(now - _REST_NS, _FEWEST_KEPT)
+
+    def due_before(self, began: int, instant: int) -> int:
+        """Return how many requests fall due before `instant`."""
+        return max(0, math.ceil((instant - began) * self.spec.rate * 1e-9 - self.phase))
+
+
+class Generator:
+    """Sends what falls due on each lane until `stop`; the lanes' wires tell how each one ends."""
+
+    def __init__(self, loop: Any, *, run: str) -> None:
+        self._run = run.encode()
+        self.lanes: list[Lane] = []
+        self._wires: set[Wire] = set()
+        self._heap: list[tuple[int, int]] = []
+        self._seq = 0
+        self._most = _open_files()
+        self._ticker = Ticker(loop, self._tick)
+        self._sweeper = loop.timer(_EXPIRY, _EXPIRY)
+        self.began = self._last_due = 0
+        self._stopping = 0
+
+    def start(self, lanes: Sequence[Lane]) -> None:
+        """Begin the schedule of `lanes`: the first request falls due within one interval."""
+        self.lanes = list(lanes)
+        self._wires = {lane.wire for lane in lanes}
+        self.began = now_ns() + _LEAD_NS
+        self._heap = [(lane.due(self.began), index) for index, lane in enumerate(self.lanes)]
+        heapq.heapify(self._heap)
+        self._sweeper.start(self._sweep, update=True)
+        self._ticker.at(self._heap[0][0], now_ns())
+
+    def _tick(self) -> None:
+        """Send what is due, a burst at the most, so that replies are read in between."""
+        if not self._stopping:
+            now = now_ns()
+            self._send_due(now)
+            self._ticker.at(self._heap[0][0], now)
+
+    def _send_due(self, until: int) -> bool:
+        """Send what is due by `until`, a burst at the most; False when more is."""
+        heap = self._heap
+        for _ in range(_BURST):
+            due, index = heap[0]
+            if due > until:
+                return True
+            lane = self.lanes[index]
+            exchange = lane.exchange(self._run, self._seq, due, now_ns())
+            self._seq += 1
+            heapq.heapreplace(heap, (lane.due(self.began), index))
+            if len(lane.wire.lines) < self._most:
+                lane.send(exchange)
+            else:
+                lane.wire.end(exchange, Outcome.unsent)
+            self._last_due = due
+        return heap[0][0] > until
+
+    def _sweep(self) -> None:
+        now = now_ns()
+        for lane in self.lanes:
+            lane.expire(now)
+            lane.rest(now)
+        for wire in self._wires:
+            wire.sweep(now)
+
+    def stop(self) -> None:
+        """Send what is due by now, a few bursts at the most, and nothing after it."""
+        if not self._stopping:
+            self._stopping = now_ns()
+            for _ in range(_LAST_BURSTS):
+                if self._send_due(self._stopping):
+                    break
+
+    @property
+    def on_the_way(self) -> int:
+        """How many requests have been sent and have not ended."""
+        return sum(1 for lane in self.lanes for one in lane.waiting if one.outcome is None)
+
+    def close(self) -> None:
+        """Close every connection and watcher."""
+        self._ticker.close()
+        self._sweeper.stop()
+        self._sweeper.close()
+        for wire in self._wires:
+            wire.close()
+
+    def account(self) -> Mapping[str, object]:
+        """Return what the schedule asked for and what was reached, for the trailer."""
+        lanes = [lane for lane in self.lanes if lane.spec.name != "control"]
+        offered = sum(lane.spec.rate for lane in lanes)
+        scheduled = sum(lane.due_before(self.began, self._stopping) for lane in lanes)
+        fired = sum(lane.fired for lane in lanes)
+        return {
+            "scheduled": scheduled,
+            "offered_rate": offered,
+            "reached_rate": offered * fired / scheduled if scheduled else 0.0,
+            "began": self.began * 1e-9,
+            "ended": self._last_due * 1e-9,
+        }
+
+
+def _open_files() -> int:
+    """Raise this process's limit of open files as far as it goes and return what is left of it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = min(hard, 65_536) if hard != resource.RLIM_INFINITY else 65_536
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return max(wanted, soft) - _SPARE_FILES

@@ -1,0 +1,155 @@
+"""The load, as a Locust file: ``locust -f zdtest/load.py --host http://127.0.0.1:8080``.
+
+Open loop at ``--rate``, on the channels of ``--channels``, with every request recorded. Locust
+brings its command line, its web page and its life cycle; the requests are `zdtest.wire`'s, because
+Locust's own clients wait for a reply before they send again, and one of them resends in silence.
+
+The exit code says who failed: 0 every request was answered, 1 some were not, 2 the options mean
+nothing, 3 the load itself could not be driven as asked. The recording's trailer says the same to
+programs.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import time
+from typing import Any
+
+import gevent
+from gevent.event import Event
+from locust import User, constant, events, task
+
+from zdtest import channel
+from zdtest.board import Board
+from zdtest.drive import Drive
+from zdtest.errors import ZdError
+from zdtest.plan import Plan
+from zdtest.summary import of_folder
+
+_WRITE_BODY = '{"item": 1, "quantity": 1}'
+_ANY_HOST = "http://localhost"
+
+_EARLY = 0.1
+
+_drive: Drive | None = None
+_began = 0.0
+
+
+@events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
+def _options(parser: Any) -> None:
+    add = parser.add_argument
+    add("--rate", type=float, default=100.0, env_var="ZD_RATE", help="Requests a second, in all")
+    add("--channels", default=channel.DEFAULT, env_var="ZD_CHANNELS", help="Kinds of client")
+    add("--path", default="", env_var="ZD_PATH", help="Path where a channel names none")
+    add("--seed", type=int, default=None, env_var="ZD_SEED", help="Seed of the schedule's phases")
+    add("--timeout", default="5s", env_var="ZD_TIMEOUT", help="Longest a request may take")
+    add("--expect-status", default="2xx", env_var="ZD_EXPECT_STATUS", help="Statuses asked for")
+    add("--expect-body", default="", env_var="ZD_EXPECT_BODY", help="Text that must be in a body")
+    add("--expect-version", default="", env_var="ZD_EXPECT_VERSION", help="The one right version")
+    add("--version-header", default="X-App-Version", env_var="ZD_VERSION_HEADER")
+    add("--instance-header", default="X-App-Instance", env_var="ZD_INSTANCE_HEADER")
+    add("--write-body", default=_WRITE_BODY, env_var="ZD_WRITE_BODY", help="Body of a POST")
+    add("--insecure", action="store_true", env_var="ZD_INSECURE", help="Accept any certificate")
+    add("--control", default="", env_var="ZD_CONTROL", help="URL of an untouched echo server")
+    add("--zd-out", default="", env_var="ZD_OUT", include_in_web_ui=False, help="Run folder")
+    add("--zd-run", default="", env_var="ZD_RUN", include_in_web_ui=False, help="Run name")
+    add("--zd-news", default="", include_in_web_ui=False, help="File that says how it goes")
+
+
+@events.init.add_listener  # type: ignore[untyped-decorator]
+def _check(environment: Any, **_: Any) -> None:
+    """Refuse options that mean nothing before anything runs; a web page may still name the host."""
+    options = environment.parsed_options
+    try:
+        Plan.of(options, environment.host or ("" if options.headless else _ANY_HOST))
+    except ZdError as error:
+        print(f"zdtest: {error}", file=sys.stderr)
+        sys.exit(2)
+    # Locust reads its own source before it says that a test stops: now, not while we still send.
+    inspect.stack()
+    # Importing all this took seconds that the loop's clock has not seen; timers would run early.
+    gevent.get_hub().loop.update_now()
+
+
+class ZeroDowntime(User):  # type: ignore[misc]
+    """Locust's handle on the load: one user a process, whatever number the page asks for."""
+
+    fixed_count = 1
+    wait_time = constant(0)
+
+    @task  # type: ignore[untyped-decorator]
+    def drive(self) -> None:
+        """Start the load and stay until Locust ends the test."""
+        global _drive
+        environment = self.environment
+        try:
+            plan = Plan.of(environment.parsed_options, environment.host or self.host or "")
+            _drive = Drive(plan, Board(environment.stats).show)
+            _drive.start()
+            _stop_in_time(_drive, environment.parsed_options.run_time)
+        except (ZdError, OSError) as error:
+            _give_up(environment, str(error))
+        except Exception as error:
+            # Locust would only log it, and try again at once, for ever.
+            _give_up(environment, f"the load broke: {error!r}")
+        Event().wait()
+
+
+def _stop_in_time(drive: Drive, run_time: float | None) -> None:
+    """Stop sending just before Locust does: it holds the loop up before it says so."""
+    if run_time:
+        # The loop's own clock stood still while the load was set up.
+        gevent.get_hub().loop.update_now()
+        left = _began + run_time - _EARLY - time.monotonic()
+        gevent.spawn_later(max(left, 0), drive.generator.stop)
+
+
+def _give_up(environment: Any, reason: str) -> None:
+    """End the test, with the reason where its user looks."""
+    print(f"zdtest: {reason}", file=sys.stderr)
+    environment.runner.log_exception("local", reason, "")
+    environment.process_exit_code = 2
+    runner = environment.runner
+    gevent.spawn(runner.quit if environment.parsed_options.headless else runner.stop)
+
+
+@events.test_start.add_listener  # type: ignore[untyped-decorator]
+def _forget(**_: Any) -> None:
+    """A test that cannot start must not end the one before it again."""
+    global _drive, _began
+    _drive = None
+    _began = time.monotonic()
+
+
+@events.test_stopping.add_listener  # type: ignore[untyped-decorator]
+def _stop(**_: Any) -> None:
+    """Stop sending before Locust begins to tidy up, which holds the loop for a while."""
+    if _drive is not None:
+        _drive.generator.stop()
+
+
+@events.test_stop.add_listener  # type: ignore[untyped-decorator]
+def _end(environment: Any, **_: Any) -> None:
+    """Close the recording and say in a few lines what was seen."""
+    _close(environment, interrupted=False)
+
+
+@events.quitting.add_listener  # type: ignore[untyped-decorator]
+def _quit(environment: Any, **_: Any) -> None:
+    """A signal comes here first; a test that ended by itself has been closed before."""
+    _close(environment, interrupted=bool(environment.parsed_options.run_time))
+
+
+def _close(environment: Any, *, interrupted: bool) -> None:
+    global _drive
+    drive = _drive
+    if drive is None:
+        return
+    drive.close(interrupted=interrupted)
+    _drive = None
+    environment.process_exit_code = drive.exit_code
+    if drive.trouble:
+        print(f"zdtest: {drive.trouble}", file=sys.stderr)
+    if not drive.plan.options.zd_news:
+        print(of_folder(drive.plan.folder, drive.recorder.count), flush=True)

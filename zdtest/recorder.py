@@ -1,0 +1,148 @@
+"""The `Recorder` packs every exchange that ended into a row, and rows into the sample file."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from zdtest.recording import ROW, ROW_FORMAT, SampleWriter
+from zdtest.sample import CHANNELS, Outcome
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from zdtest.exchange import Exchange
+
+_ROWS: Final = 16_384
+_MOST: Final = 4_000_000
+_PACK: Final = struct.Struct(ROW_FORMAT).pack_into
+_SIZE: Final = ROW.itemsize
+_TOP: Final = 0xFFFF_FFFF
+_WORDS: Final = 0xFFFF
+
+
+class Recorder:
+    """Takes each ended exchange once; whoever owns it asks for `news` and calls `write` regularly.
+
+    `take` only packs, so it can be called from the event loop itself. What the disk is too slow
+    to take waits in memory, up to four million rows (170 MB). Past that rows are `dropped`, and
+    counted.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._writer = SampleWriter(path)
+        # The first batch makes pyarrow load half of itself: now, not while the schedule runs.
+        self._writer.append(np.empty(0, ROW), [""], [""])
+        self._buffer = bytearray(_ROWS * _SIZE)
+        self._fill = 0
+        self._full: list[NDArray[np.void]] = []
+        self._unwritten: list[NDArray[np.void]] = []
+        self._waiting = 0
+        self._versions: dict[bytes, int] = {}
+        self._instances: dict[bytes, int] = {}
+        self.count = 0
+        self.dropped = 0
+        self.tally: dict[tuple[int, int], int] = {}
+
+    def take(self, exchange: Exchange) -> None:
+        """Record how `exchange` ended."""
+        version, instance = exchange.version, exchange.instance
+        _PACK(
+            self._buffer,
+            self._fill * _SIZE,
+            exchange.due,
+            exchange.seq,
+            exchange.offset(exchange.sent),
+            exchange.offset(exchange.first),
+            exchange.offset(exchange.done),
+            min(exchange.size, _TOP),
+            exchange.conn,
+            exchange.session,
+            exchange.status,
+            (self._versions.get(version) or _code(self._versions, version)) if version else 0,
+            (self._instances.get(instance) or _code(self._instances, instance)) if instance else 0,
+            exchange.channel.number,
+            exchange.outcome,
+        )
+        self._fill += 1
+        if self._fill == _ROWS:
+            self._turn()
+
+    def _turn(self) -> None:
+        """Put the rows at hand aside, and go on with an empty buffer."""
+        if self._fill:
+            self._full.append(np.frombuffer(self._buffer, ROW, self._fill))
+            self._buffer = bytearray(_ROWS * _SIZE)
+            self._fill = 0
+
+    def news(self) -> NDArray[np.void]:
+        """Return the rows taken since this was last asked, and bring `tally` up to date."""
+        self._turn()
+        rows = np.concatenate(self._full) if self._full else np.empty(0, ROW)
+        self._full.clear()
+        self._count(rows)
+        if self._waiting + len(rows) > _MOST:
+            self.dropped += len(rows)
+        elif len(rows):
+            self._unwritten.append(rows)
+            self._waiting += len(rows)
+        return rows
+
+    def _count(self, rows: NDArray[np.void]) -> None:
+        """Add `rows` to the tally by channel and outcome."""
+        keys, counts = np.unique(
+            rows["channel"].astype(np.uint16) << 8 | rows["outcome"], return_counts=True
+        )
+        for key, count in zip(keys.tolist(), counts.tolist(), strict=True):
+            pair = (key >> 8, key & 0xFF)
+            self.tally[pair] = self.tally.get(pair, 0) + count
+
+    @property
+    def waiting(self) -> int:
+        """How many rows of the news so far are not on disk yet."""
+        return self._waiting
+
+    def write(self, run: Callable[..., Any]) -> None:
+        """Put the rows of the news so far on disk.
+
+        `run` calls a function with its arguments and returns once that has returned: beside the
+        event loop, so that compressing does not hold up the schedule. Not to be called again
+        before it has returned.
+        """
+        chunks = len(self._unwritten)
+        if not chunks:
+            return
+        rows = np.concatenate(self._unwritten)
+        run(self._writer.append, rows, _texts(self._versions), _texts(self._instances))
+        del self._unwritten[:chunks]
+        self.count += len(rows)
+        self._waiting -= len(rows)
+
+    def total(self, *, failed: bool = False) -> int:
+        """Return how many requests ended so far, or how many of them failed, control left out."""
+        control = CHANNELS.index("control")
+        passing = (Outcome.ok, Outcome.unsent)
+        return sum(
+            count
+            for (channel, outcome), count in self.tally.items()
+            if channel != control and not (failed and outcome in passing)
+        )
+
+    def close(self, trailer: Mapping[str, object]) -> None:
+        """Write what is left, and the trailer."""
+        self.news()
+        self.write(lambda append, *rows: append(*rows))
+        self._writer.close({"count": self.count, "dropped": self.dropped, **trailer})
+
+
+def _code(words: dict[bytes, int], word: bytes) -> int:
+    """Return the word's number, from 1; past 65,535 of them that of "not told", 0."""
+    return words.setdefault(word, len(words) + 1) if len(words) < _WORDS else 0
+
+
+def _texts(words: dict[bytes, int]) -> list[str]:
+    return ["", *(word.decode("utf-8", "replace") for word in words)]

@@ -1,0 +1,226 @@
+"""What a server sends, taken apart (RFC 9112): pure functions and decoders over bytes.
+
+A decoder takes the framing off a body as its pieces come and holds no more than a line of it, so
+a download of any size costs neither memory nor a second look at what came before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Final, NamedTuple, Protocol
+
+from zdtest.sample import Outcome
+
+CHUNKED: Final = -1
+TO_THE_END: Final = -2
+
+_MAX_HEAD: Final = 65_536
+_MAX_CHUNK_LINE: Final = 4_096
+_KNOWN_HEADS: Final = 256
+_HEX: Final = b"0123456789abcdefABCDEF"
+
+
+class Malformed(ValueError):
+    """Bytes that are no HTTP/1."""
+
+
+class Head(NamedTuple):
+    """Status line and headers of a reply, as far as they matter here.
+
+    `length` is the body's in bytes, `CHUNKED` or `TO_THE_END` of the connection. `keeps` is
+    whether the connection can be used again.
+    """
+
+    status: int
+    length: int
+    keeps: bool
+    version: bytes
+    instance: bytes
+
+
+def head_reader(version_header: str, instance_header: str) -> Callable[[bytes], Head]:
+    """Return a function from a whole head, its empty line included, to what it says.
+
+    It raises Malformed for what is none. Most heads of a run are the same to the byte, so those
+    seen of late are known by heart.
+    """
+    version_key = b"\r\n%s:" % version_header.lower().encode()
+    instance_key = b"\r\n%s:" % instance_header.lower().encode()
+
+    @lru_cache(_KNOWN_HEADS)
+    def read(data: bytes) -> Head:
+        status = status_of(data)
+        if not status:
+            raise Malformed("no status line")
+        head = data.lower()
+        length = _length(head, status)
+        connection = _value(head, head, b"\r\nconnection:")
+        old = head.startswith(b"http/1.0") and b"keep-alive" not in connection
+        keeps = not old and length != TO_THE_END and b"close" not in connection and status != 101
+        version = _value(data, head, version_key)
+        return Head(status, length, keeps, version, _value(data, head, instance_key))
+
+    return read
+
+
+def status_of(data: bytes) -> int:
+    """Return the status in `data`, 0 where no whole status line begins it."""
+    line, end, _ = data.partition(b"\r\n")
+    if not end or not line.startswith(b"HTTP/1.") or line[12:13].strip():
+        return 0
+    code = line[9:12]
+    return int(code) if len(code) == 3 and code.isdigit() and code >= b"100" else 0
+
+
+def may_begin(data: bytes) -> bool:
+    """Whether `data` can be the beginning of a head."""
+    start = b"HTTP/1."[: len(data)]
+    return data.startswith(start) and len(data) <= _MAX_HEAD
+
+
+def _value(data: bytes, head: bytes, key: bytes) -> bytes:
+    """Return the header's value as sent, b"" where it is absent; `head` is `data` in lower case."""
+    at = head.find(key)
+    if at < 0:
+        return b""
+    at += len(key)
+    return data[at : head.find(b"\r\n", at)].strip()
+
+
+def _length(head: bytes, status: int) -> int:
+    """Return the length of the body (RFC 9112 section 6.3)."""
+    if status < 200 or status in (204, 304):
+        return 0
+    if b"chunked" in _value(head, head, b"\r\ntransfer-encoding:"):
+        return CHUNKED
+    told = _value(head, head, b"\r\ncontent-length:")
+    if told and not told.isdigit():
+        raise Malformed("no length")
+    return int(told) if told else TO_THE_END
+
+
+class Body(Protocol):
+    """A body on its way."""
+
+    size: int
+    """Bytes of content so far."""
+    ended: bool
+    """Whether it is whole."""
+    extra: bool
+    """Whether bytes followed it that belong to no reply."""
+
+    def feed(self, data: bytes) -> bytes:
+        """Return the content in `data`; raises Malformed where the framing makes no sense."""
+
+
+def body_of(length: int) -> Body:
+    """Return the decoder for a body of that `Head.length`."""
+    return Chunked() if length == CHUNKED else Plain(length)
+
+
+class Plain:
+    """A body of known length, or one that goes on to the end of the connection."""
+
+    __slots__ = ("_length", "ended", "extra", "size")
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+        self.size = 0
+        self.ended = length == 0
+        self.extra = False
+
+    def feed(self, data: bytes) -> bytes:
+        """Return the content in `data`."""
+        if self._length != TO_THE_END:
+            left = self._length - self.size
+            self.extra = len(data) > left
+            self.ended = len(data) >= left
+            data = data[:left]
+        self.size += len(data)
+        return data
+
+
+class Chunked:
+    """A body in the chunked transfer coding (RFC 9112 section 7.1)."""
+
+    __slots__ = ("_last", "_left", "_line", "_seam", "ended", "extra", "size")
+
+    def __init__(self) -> None:
+        self._left = 0
+        self._line = b""
+        self._seam = False
+        self._last = False
+        self.size = 0
+        self.ended = self.extra = False
+
+    def feed(self, data: bytes) -> bytes:
+        """Return the content in `data`."""
+        found: list[bytes] = []
+        at = 0
+        while at < len(data) and not self.ended:
+            if self._left:
+                part = data[at : at + self._left]
+                found.append(part)
+                self._left -= len(part)
+                self._seam = not self._left
+                at += len(part)
+            else:
+                at = self._take_line(data, at)
+        self.extra = self.ended and at < len(data)
+        content = b"".join(found)
+        self.size += len(content)
+        return content
+
+    def _take_line(self, data: bytes, at: int) -> int:
+        """Read the line that goes on at `at`, and return where what follows it begins."""
+        end = data.find(b"\n", at) + 1
+        self._line += data[at : end or len(data)]
+        if len(self._line) > _MAX_CHUNK_LINE:
+            raise Malformed("a chunk's line without an end")
+        if end:
+            line, self._line = self._line, b""
+            if not line.endswith(b"\r\n"):
+                raise Malformed("a line without its carriage return")
+            self._read_line(line[:-2])
+        return end or len(data)
+
+    def _read_line(self, line: bytes) -> None:
+        if self._seam:
+            if line:
+                raise Malformed("a chunk longer than it said")
+            self._seam = False
+        elif self._last:
+            # The trailer section ends with an empty line.
+            self.ended = not line
+        else:
+            digits = line.partition(b";")[0].strip()
+            if not 0 < len(digits) <= 15 or digits.strip(_HEX):
+                raise Malformed("no chunk size")
+            self._left = int(digits, 16)
+            self._last = not self._left
+
+
+class Finder:
+    """Tells whether a text occurs in the pieces fed to it, and holds less than its length."""
+
+    __slots__ = ("_tail", "_text", "found")
+
+    def __init__(self, text: bytes) -> None:
+        self._text = text
+        self._tail = b""
+        self.found = False
+
+    def feed(self, data: bytes) -> None:
+        """Look at the next piece."""
+        if not self.found:
+            data = self._tail + data
+            self.found = self._text in data
+            self._tail = data[max(0, len(data) - len(self._text) + 1) :]
+
+
+def unasked(status: int) -> Outcome:
+    """Return the class of a status that was not asked for."""
+    if status >= 500:
+        return Outcome.http_5xx
+    return Outcome.http_4xx if status >= 400 else Outcome.http_3xx
