@@ -1,0 +1,138 @@
+"""What a deploy costs beside the failures: instances missing, instances extra, load, time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from zdtest.phase import Window
+from zdtest.recording import Recording, Samples
+from zdtest.sample import Outcome
+
+SHORTEST = 0.5
+"""Seconds that nothing may change for a load to be told: a rate needs some requests."""
+
+_READY = {"app.ready": True, "app.term": False, "app.stopped": False}
+_JOURNAL = {"ready": True, "term": False, "draining": False, "stopped": False}
+_CHANGES = ("deploy.start", "deploy.step", "deploy.switch", "deploy.rollback")
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """The price of the run's deploy; times in seconds."""
+
+    instances: int
+    """How many were ready when it began."""
+    lowest: int
+    """How many were ready at the least: started, listening, and not told to stop."""
+    peak: int
+    """How many processes of the app ran at the most: twice `instances` is twice the resources."""
+    load: float | None
+    """The busiest instance's requests per second, over the busiest one's of the baseline.
+
+    Of the answered requests, in stretches of `SHORTEST` seconds or more in which no instance came
+    or went and no step began or ended. None where there was no such stretch, or no baseline.
+    """
+    deploy: float | None
+    """From its begin to its end; None where either was not marked."""
+    rollback: float | None
+    """From the decision until no new request went to the version left; None where none was."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """At a moment, these are ready and these run."""
+
+    at: float
+    ready: frozenset[str]
+    running: frozenset[str]
+
+
+def capacity(recording: Recording) -> Capacity:
+    """Return what the deploy of `recording` cost, from its marks, the app's journal and samples.
+
+    An instance is a name: what takes a stopped one's place under its name is the same one.
+    """
+    window = Window.of(recording)
+    changes = _changes(recording)
+    before = [change for change in changes if change.at <= window.begin][-1:]
+    within = before + [change for change in changes if window.begin < change.at <= window.end]
+    ready = [len(change.ready) for change in within] or [0]
+    backs = [end - begin for begin, end, _ in recording.spans("deploy.rollback")]
+    return Capacity(
+        instances=len(before[0].ready) if before else 0,
+        lowest=min(ready),
+        peak=max((len(change.running) for change in within), default=0),
+        load=_load(recording, window, changes),
+        deploy=window.end - window.begin if window.ended else None,
+        rollback=next((back for back in backs if back != float("inf")), None),
+    )
+
+
+def _changes(recording: Recording) -> list[_Change]:
+    """Return who is ready and who runs after each event, in order."""
+    ready: set[str] = set()
+    lives: dict[str, int] = {}
+    found = []
+    for at, name, event in _events(recording):
+        # The end of one process may be told after its successor's start, under the same name.
+        lives[name] = lives.get(name, 0) + {"app.started": 1, "app.stopped": -1}.get(event, 0)
+        serves = _READY.get(event, _JOURNAL.get(event))
+        if serves is not None:
+            (ready.add if serves else ready.discard)(name)
+        running = frozenset(name for name, count in lives.items() if count > 0)
+        found.append(_Change(at, frozenset(ready), running))
+    return found
+
+
+def _events(recording: Recording) -> list[tuple[float, str, str]]:
+    """Return (time, instance, event) of what marks and journal tell of the app's processes."""
+    told = [
+        (mark.at, str(mark.about["instance"]), mark.name)
+        for mark in recording.marks
+        if mark.name in (*_READY, "app.started") and "instance" in mark.about
+    ]
+    told += [
+        (float(line["t"]), str(line["instance"]), str(line["event"]))
+        for line in recording.journal or ()
+        if line.get("event") in _JOURNAL and not line.get("ignored")
+    ]
+    return sorted(told)
+
+
+def _load(recording: Recording, window: Window, changes: Iterable[_Change]) -> float | None:
+    """Return the highest load of an instance during the deploy, relative to the baseline."""
+    samples = _answered(recording.samples)
+    if not window.ended or not len(samples) or samples.due[0] >= window.begin:
+        return None
+    usual = _busiest(samples, float(samples.due[0]), window.begin)
+    stretches = _stretches(recording, window, changes)
+    busiest = [_busiest(samples, begin, end) for begin, end in stretches]
+    return max(busiest) / usual if busiest else None
+
+
+def _answered(samples: Samples) -> Samples:
+    """Return the ok replies that tell their instance."""
+    told = samples.instance != samples.instances.index("")
+    return samples.where(told & (samples.outcome == Outcome.ok))
+
+
+def _busiest(samples: Samples, begin: float, end: float) -> float:
+    """Return the requests per second of the instance that had most of them."""
+    first, last = np.searchsorted(samples.due, (begin, end))
+    return float(np.bincount(samples.instance[first:last], minlength=1).max()) / (end - begin)
+
+
+def _stretches(
+    recording: Recording, window: Window, changes: Iterable[_Change]
+) -> Iterator[tuple[float, float]]:
+    """Yield the parts of the deploy that are long enough and in which nothing changed."""
+    told = [change.at for change in changes]
+    told += [mark.at for mark in recording.marks if mark.name.startswith(_CHANGES)]
+    inside = sorted(at for at in told if window.begin < at < window.end)
+    for begin, end in pairwise([window.begin, *inside, window.end]):
+        if end - begin >= SHORTEST:
+            yield begin, end

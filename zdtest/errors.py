@@ -1,0 +1,73 @@
+"""Everything zdtest raises on purpose.
+
+::
+
+    Exception
+     ├─ ZdError               the tool or the system could not do what was asked
+     │   ├─ ConfigError       an option, topology, marker, path or Slo that cannot mean anything
+     │   ├─ RecordingError    a run's folder that is missing, foreign, damaged or unwritable
+     │   ├─ EngineError       a process or container did not start, become ready or stop
+     │   ├─ DeployFailed      the deploy command or strategy raised, timed out or exited non-zero
+     │   ├─ FaultError        a fault that took no effect, was not undone or never fired
+     │   ├─ LoadFailed        the load generator died or never sent its first request
+     │   └─ Inconclusive      the run ended, and proves nothing either way
+     └─ AssertionError
+         └─ SloViolation      nothing went wrong in the tool: the promise was broken
+
+The first line of a message holds the fact, within about sixty characters where it can, because
+that is what a test runner's summary keeps. What was expected follows.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ZdError(Exception):
+    """The tool or the system under test could not do what was asked."""
+
+
+class ConfigError(ZdError):
+    """An option, topology, marker, path or Slo that cannot mean anything."""
+
+
+class RecordingError(ZdError):
+    """A run's folder is missing, foreign, damaged or cannot be written."""
+
+
+class EngineError(ZdError):
+    """A process or container did not start, become ready or stop; carries its last output."""
+
+
+class DeployFailed(ZdError):
+    """The deploy command or strategy raised, ran out of time or exited non-zero."""
+
+
+class FaultError(ZdError):
+    """A fault took no effect, was still there after its heal, or never fired: no pass."""
+
+
+class LoadFailed(ZdError):
+    """The load generator died or never sent its first request."""
+
+
+class Inconclusive(ZdError):
+    """The run ended and proves nothing either way; says which evidence is missing."""
+
+
+class SloViolation(AssertionError):
+    """The promise was broken, by evidence that stands."""
+
+
+for _shown_by_its_public_name in (Inconclusive, SloViolation):
+    # pytest prints an exception with its module; users meet these as ``zdtest.SloViolation``.
+    _shown_by_its_public_name.__module__ = "zdtest"
+
+
+def unknown(kind: str, given: str, known: Iterable[str]) -> ConfigError:
+    """Return the error for a name that is not known, naming the nearest one that is."""
+    names = sorted(known)
+    near = difflib.get_close_matches(given, names, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return ConfigError(f"unknown {kind} {given!r}: {hint}expected one of {', '.join(names)}")

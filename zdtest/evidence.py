@@ -1,0 +1,261 @@
+"""What a recording shows, worked out once for all promises: plain numbers, nothing judged yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from zdtest import phase, suspect
+from zdtest.history import History, Writes
+from zdtest.outage import Outage, availability, brownouts, outages
+from zdtest.phase import Window
+from zdtest.recording import Recording, Samples
+from zdtest.sample import CHANNELS, MAY_HAVE_RUN, Outcome
+from zdtest.slo import Slo
+from zdtest.suspect import Suspect
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Bools = NDArray[np.bool_]
+    Rows = NDArray[np.intp]
+    Ints = NDArray[np.int64]
+
+_CONTROL, _STREAM = CHANNELS.index("control"), CHANNELS.index("stream")
+_PASSING = (Outcome.ok, Outcome.unsent)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the promises ask of a recording; the system is every channel but `control`."""
+
+    recording: Recording
+    slo: Slo
+    window: Window
+    suspect: Suspect
+    phase: NDArray[np.uint8]
+    excess: Ints
+    """Latency beyond think time of every sample, whole microseconds."""
+    counts: Ints
+    """Samples by [phase, channel, outcome]."""
+    versions: Ints
+    """Ok replies of the system by [phase, version code]."""
+    failed: Rows
+    """The failed requests of the system."""
+    doubtful: Bools
+    """Which of those do not stand."""
+    history: History
+    """What the client's account and the app's say together."""
+
+    @classmethod
+    def of(cls, recording: Recording, slo: Slo) -> Evidence:
+        """Return what `recording` shows, seen with the bounds of `slo`."""
+        samples, manifest = recording.samples, recording.manifest
+        window = Window.of(recording)
+        phases = phase.codes(samples, window)
+        doubts = suspect.find(samples, manifest.get("channels", {}), slo.stall)
+        failed = np.flatnonzero((samples.channel != _CONTROL) & ~np.isin(samples.outcome, _PASSING))
+        return cls(
+            recording=recording,
+            slo=slo,
+            window=window,
+            suspect=doubts,
+            phase=phases,
+            excess=phase.excess(samples, manifest.get("channels", {})),
+            counts=_counts(samples, phases),
+            versions=_versions(samples, phases),
+            failed=failed,
+            doubtful=doubts.failure(samples, failed),
+            history=History.of(recording, _new_version(recording)),
+        )
+
+    @property
+    def samples(self) -> Samples:
+        """All samples of the recording."""
+        return self.recording.samples
+
+    @property
+    def began(self) -> float:
+        """The first due time: where ``start_s`` counts from."""
+        return float(self.samples.due[0]) if len(self.samples) else 0.0
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The channels that the promises speak of."""
+        return self.slo.spoken(self.recording.manifest) or self.seen
+
+    @property
+    def seen(self) -> tuple[str, ...]:
+        """The system's channels in the manifest, or with a sample."""
+        told = self.recording.manifest.get("channels", {})
+        sampled = self.counts.sum(axis=(0, 2))
+        return tuple(
+            name
+            for code, name in enumerate(CHANNELS)
+            if code != _CONTROL and (name in told or sampled[code])
+        )
+
+    def requests(self, channels: tuple[str, ...], *phases: int) -> int:
+        """Return how many requests of these channels (and phases, else all) were sent or tried."""
+        counts = self._of(channels, phases)
+        return int(counts.sum() - counts[:, :, Outcome.unsent].sum())
+
+    def failures(self, channels: tuple[str, ...], *phases: int) -> int:
+        """Return how many of those failed."""
+        counts = self._of(channels, phases)
+        return self.requests(channels, *phases) - int(counts[:, :, Outcome.ok].sum())
+
+    def ok(self, channel: str) -> int:
+        """Return how many requests of the channel were answered ok."""
+        return int(self._of((channel,), ())[:, :, Outcome.ok].sum())
+
+    def outcome(self, *outcomes: Outcome) -> int:
+        """Return how many samples of the system ended so."""
+        return int(self._of(self.seen, ())[:, :, list(outcomes)].sum())
+
+    @property
+    def undecided(self) -> int:
+        """How many requests may have run, though their answer never came."""
+        return self.outcome(*MAY_HAVE_RUN)
+
+    def _of(self, channels: tuple[str, ...], phases: tuple[int, ...]) -> Ints:
+        rows = self.counts[list(phases)] if phases else self.counts
+        found: Ints = rows[:, [CHANNELS.index(name) for name in channels]]
+        return found
+
+    def failed_on(self, channels: tuple[str, ...]) -> tuple[Rows, Bools]:
+        """Return the failed rows of these channels, and which of them are doubtful."""
+        on = self._on(channels)[self.samples.channel[self.failed]]
+        return self.failed[on], self.doubtful[on]
+
+    def timed(self, channels: tuple[str, ...], only: int | None = None) -> Bools:
+        """Return which samples are ok replies whose latency counts: those of `stream` have none."""
+        on = self._on(channels)
+        on[_STREAM] = False
+        chosen: Bools = on[self.samples.channel] & (self.samples.outcome == Outcome.ok)
+        if only is not None:
+            chosen &= self.phase == only
+        return chosen
+
+    @staticmethod
+    def _on(channels: tuple[str, ...]) -> Bools:
+        return np.array([name in channels for name in CHANNELS])
+
+    def slow(self, channels: tuple[str, ...]) -> Rows:
+        """Return the ok replies of these channels that are slower than promised."""
+        if self.slo.slow is None:
+            return np.empty(0, np.intp)
+        beyond = self.excess > round(self.slo.slow * 1e6)
+        return np.flatnonzero(beyond & self.timed(channels) if beyond.any() else beyond)
+
+    def outages(self, channels: tuple[str, ...], *, standing: bool = False) -> list[Outage]:
+        """Return the outages of these channels; `standing` looks past doubtful failures."""
+        rows, doubtful = self.failed_on(channels)
+        if not standing or not doubtful.any():
+            return outages(self.samples, self._mask(rows), self.slo.merge)
+        among = ~self._mask(rows[doubtful])
+        return outages(self.samples, self._mask(rows[~doubtful]), self.slo.merge, among=among)
+
+    def brownouts(self) -> list[Outage]:
+        """Return when replies were ok but slower than promised."""
+        return brownouts(self.samples, self._mask(self.slow(self.seen)), self.slo.merge)
+
+    def _mask(self, rows: Rows) -> Bools:
+        mask = np.zeros(len(self.samples), np.bool_)
+        mask[rows] = True
+        return mask
+
+    def availability(self) -> Ints:
+        """Return (ok, total) of the system for each 100 ms."""
+        system = (self.samples.channel != _CONTROL) & (self.samples.outcome != Outcome.unsent)
+        return availability(self.samples.due[system], self._mask(self.failed)[system])
+
+    @property
+    def writes(self) -> Writes:
+        """What became of the writes."""
+        return self.history.writes
+
+    @property
+    def new_version(self) -> str | None:
+        """The version that the run deploys, where it names one."""
+        named: Any = self.recording.manifest.get("new_version")
+        return None if named is None else str(named)
+
+    def replies(self, version: str | None, *phases: int) -> int:
+        """Return how many ok replies came from `version` (in these phases, else in all)."""
+        if version not in self.samples.versions or not version:
+            return 0
+        rows = self.versions[list(phases)] if phases else self.versions
+        return int(rows[:, self.samples.versions.index(version)].sum())
+
+    def answered(self, version: str) -> Rows:
+        """Return the system's ok replies from `version`, in due order."""
+        code = self.samples.versions.index(version)
+        ok = (self.samples.version == code) & (self.samples.outcome == Outcome.ok)
+        return np.flatnonzero(ok & (self.samples.channel != _CONTROL))
+
+    def stale(self, channels: tuple[str, ...]) -> Rows:
+        """Return the ok replies not from the new version though the deploy had settled.
+
+        None where the new version was not named or never seen: then nothing was deployed.
+        """
+        samples, new = self.samples, self.new_version
+        if not self.replies(new) or not self.window.ended or new is None:
+            return np.empty(0, np.intp)
+        settled = int(np.searchsorted(samples.due, self.window.end + self.slo.converge, "right"))
+        version = samples.version[settled:]
+        old = (version != samples.versions.index(new)) & (version != samples.versions.index(""))
+        old &= self._on(channels)[samples.channel[settled:]]
+        return np.flatnonzero(old & (samples.outcome[settled:] == Outcome.ok)) + settled
+
+    def mixed(self) -> float:
+        """Return the seconds of due time in which both versions answered.
+
+        From the first request answered by the new version to the last one, due later, that the
+        old version answered; zero for an atomic switch, however many were in flight, and where
+        the run does not show two versions.
+        """
+        seen = _seen_versions(self.samples)
+        old = str(self.recording.manifest.get("old_version") or (seen[0] if seen else ""))
+        new = self.new_version or (seen[1] if seen else "")
+        if old == new or not self.replies(old) or not self.replies(new):
+            return 0.0
+        due = self.samples.due
+        return max(0.0, float(due[self.answered(old)[-1]] - due[self.answered(new)[0]]))
+
+
+def _seen_versions(samples: Samples) -> tuple[str, str] | None:
+    """Return the versions of the first and the last ok reply that tells one."""
+    told = (samples.version != samples.versions.index("")) & (samples.outcome == Outcome.ok)
+    rows = np.flatnonzero(told & (samples.channel != _CONTROL))
+    if not len(rows):
+        return None
+    first, last = samples.version[rows[[0, -1]]]
+    return samples.versions[first], samples.versions[last]
+
+
+def _new_version(recording: Recording) -> str | None:
+    """Return the version that the run deploys, or ends with where it names none."""
+    named: Any = recording.manifest.get("new_version")
+    seen = _seen_versions(recording.samples)
+    if named is not None:
+        return str(named)
+    return seen[1] if seen and seen[0] != seen[1] else None
+
+
+def _counts(samples: Samples, phases: NDArray[np.uint8]) -> Ints:
+    shape = (len(phase.PHASES), len(CHANNELS), len(Outcome))
+    keys = (phases.astype(np.uint16) * shape[1] + samples.channel) * shape[2] + samples.outcome
+    return np.bincount(keys, minlength=int(np.prod(shape))).reshape(shape)
+
+
+def _versions(samples: Samples, phases: NDArray[np.uint8]) -> Ints:
+    ok = (samples.outcome == Outcome.ok) & (samples.channel != _CONTROL)
+    shape = (len(phase.PHASES), len(samples.versions), 2)
+    # The smallest type that holds every key keeps ten million of them in the cache.
+    keys = phases.astype(np.min_scalar_type(int(np.prod(shape)))) * np.uint8(shape[1])
+    keys = (keys + samples.version) * 2 + ok
+    found: Ints = np.bincount(keys, minlength=int(np.prod(shape))).reshape(shape)[:, :, 1]
+    return found

@@ -1,0 +1,125 @@
+"""Whether the system did what it said: checks of the client's samples against the app's journal.
+
+Each check is a pure function in a module of its own. What it counts is proven by what both sides
+wrote down; a request that was sent and never answered may have run or not, so it proves nothing and
+is counted apart, as undecided. A count is None where nobody kept the account that it takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from zdtest.history.arrivals import early, phantom, repeated
+from zdtest.history.backwards import backwards
+from zdtest.history.bodies import altered, cut, odd
+from zdtest.history.keys import key_twice
+from zdtest.history.messages import Message, gaps, repeats
+from zdtest.history.witness import UNKNOWN, Found, Witness
+from zdtest.history.writes import Writes, writes
+from zdtest.journal import Journal
+from zdtest.recording import Recording, Samples
+
+__all__ = [
+    "CHECKS",
+    "Found",
+    "History",
+    "Message",
+    "Witness",
+    "Writes",
+    "altered",
+    "backwards",
+    "cut",
+    "early",
+    "gaps",
+    "key_twice",
+    "odd",
+    "phantom",
+    "repeated",
+    "repeats",
+    "writes",
+]
+
+
+CHECKS = (
+    *("lost", "twice", "key_twice", "phantom", "early", "repeated"),
+    *("backwards", "cut", "altered", "gaps", "repeats"),
+)
+"""The names of all checks, each a `Found` of `History`."""
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What all checks found in one run; about n log n in its requests and journal lines."""
+
+    writes: Writes
+    lost: Found
+    """Writes answered ok and never executed."""
+    twice: Found
+    """Writes executed more than once."""
+    key_twice: Found
+    """Idempotency keys with more than one effect, over all instances."""
+    phantom: Found
+    """Requests of this run that arrived or ran, and that nobody sent."""
+    early: Found
+    """Requests accepted before the instance was ready, or after it had stopped listening."""
+    repeated: Found
+    """Requests of any method that arrived more than once: somebody on the way repeats them."""
+    backwards: Found
+    """Replies with which a session fell back from the new version."""
+    cut: Found
+    """Replies that began with a status line and did not end."""
+    altered: Found
+    """Whole replies with a body that is not the one asked for, those of `odd` included."""
+    odd: Found
+    """Those answered ok, of another length than asked for."""
+    gaps: Found
+    """Numbers that streams left out."""
+    repeats: Found
+    """Messages of a stream whose number had been passed already."""
+
+    @classmethod
+    def of(cls, recording: Recording, new: str | None) -> History:
+        """Return the history of `recording`, whose new version is `new` where one is known."""
+        samples, run = recording.samples, recording.run
+        lines = None if recording.journal is None else Journal.of(recording.journal)
+        channels: Mapping[str, Mapping[str, Any]] = recording.manifest.get("channels", {})
+        told = writes(samples, lines, run, whole=_whole(recording))
+        return cls(
+            writes=told,
+            lost=Found(told.lost, told.lost_seen),
+            twice=Found(told.twice, told.twice_seen),
+            backwards=backwards(samples, run, new),
+            cut=cut(samples, run),
+            altered=altered(samples, run, channels),
+            odd=odd(samples, run, channels),
+            **_arrivals(samples, lines, run, whole=_whole(recording)),
+            **_streams(None),
+        )
+
+
+def _whole(recording: Recording) -> bool:
+    """Whether every request that was sent is on file."""
+    trailer = recording.trailer or {}
+    return trailer.get("count") == len(recording.samples) and not trailer.get("dropped")
+
+
+def _arrivals(
+    samples: Samples, journal: Journal | None, run: str, *, whole: bool
+) -> dict[str, Found]:
+    if journal is None:
+        return dict.fromkeys(("key_twice", "phantom", "early", "repeated"), UNKNOWN)
+    return {
+        "key_twice": key_twice(journal, run),
+        "phantom": phantom(samples, journal, run, whole=whole),
+        "early": early(journal, run),
+        "repeated": repeated(samples, journal, run),
+    }
+
+
+def _streams(seen: Iterable[Message] | None) -> dict[str, Found]:
+    if seen is None:
+        return {"gaps": UNKNOWN, "repeats": UNKNOWN}
+    messages = list(seen)
+    return {"gaps": gaps(messages), "repeats": repeats(messages)}

@@ -1,0 +1,193 @@
+"""When the system was down, and for how long at least and at most: a pure function of samples.
+
+::
+
+    due      |   ok   ok   FAIL FAIL ok   FAIL ok   ok
+    min                    |--------------|            last failed due - first failed due
+    max              |--------------------------|      next ok due - previous ok due
+
+Neighbouring failures no more than `merge` seconds of due time apart are one outage, whatever their
+classes. The truth lies between the bounds: one send interval at each end is all that is unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from zdtest.recording import Samples
+from zdtest.sample import CHANNELS, Outcome
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Bools = NDArray[np.bool_]
+    Ints = NDArray[np.int64]
+    Rows = NDArray[np.intp]
+
+MERGE = 1.0
+"""Seconds of due time that may lie between two failures of one outage."""
+
+_HALF_A_TICK = 0.5e-9
+"""Due times are recorded in whole nanoseconds; what float seconds add to that is no distance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """One episode of failures (or of slow replies, for a brownout) on one channel."""
+
+    channel: str
+    start: float
+    """Due time of the first failure."""
+    end: float
+    """Due time of the last failure."""
+    earliest: float
+    """Due time of the last ok sample before it: it cannot have begun sooner."""
+    latest: float
+    """Due time of the first ok sample after it: it cannot have lasted longer."""
+    failed: int
+    total: int
+    """Samples due from start to end; more than `failed` when only a part of the system was down."""
+    outcomes: Mapping[str, int]
+    open_start: bool = False
+    """No ok sample came before it: `earliest` is only the channel's first due time."""
+    open_end: bool = False
+    """No ok sample came after it: `latest` is only the channel's last due time."""
+
+    @property
+    def min(self) -> float:
+        """Seconds it lasted at least."""
+        return self.end - self.start
+
+    @property
+    def max(self) -> float:
+        """Seconds it lasted at most, as far as the schedule reaches where an end is open."""
+        return self.latest - self.earliest
+
+
+def episodes(samples: Samples, bad: Bools, merge: float = MERGE) -> list[Outage]:
+    """Return the outages of one channel's samples, in order; `bad` tells which ones failed.
+
+    What the generator could not send says nothing about the system and is left out.
+    """
+    told = samples.outcome != Outcome.unsent
+    if not told.all():
+        samples, bad = samples.where(told), bad[told]
+    if not len(samples):
+        return []
+    return _episodes(CHANNELS[samples.channel[0]], samples.due, samples.outcome, bad, merge)
+
+
+def _episodes(
+    channel: str,
+    due: NDArray[np.float64],
+    outcome: NDArray[np.uint8],
+    bad: Bools,
+    merge: float,
+) -> list[Outage]:
+    failed = np.flatnonzero(bad)
+    if not len(failed):
+        return []
+    cuts = np.flatnonzero(np.diff(due[failed]) - merge > _HALF_A_TICK) + 1
+    first, last = np.r_[0, cuts], np.r_[cuts, len(failed)] - 1
+    bounds = _bounds(due, failed, first, last)
+    classes = _classes(outcome[failed], first)
+    return [
+        Outage(channel, start, end, earliest, latest, count, total, _named(row), *unbound)
+        for (start, end, earliest, latest, total, *unbound), count, row in zip(
+            bounds, (last - first + 1).tolist(), classes, strict=True
+        )
+    ]
+
+
+def _bounds(
+    due: NDArray[np.float64], failed: Rows, first: Rows, last: Rows
+) -> Iterable[tuple[float, float, float, float, int, bool, bool]]:
+    """Return (start, end, earliest, latest, total, open start, open end) of each episode.
+
+    `first` and `last` are places in `failed`. The ok samples around an episode lie where the
+    unbroken rows of failures at its ends do.
+    """
+    breaks = np.flatnonzero(np.diff(failed) != 1)
+    heads, tails = np.r_[failed[0], failed[breaks + 1]], np.r_[failed[breaks], failed[-1]]
+    before = heads[np.searchsorted(heads, failed[first], "right") - 1] - 1
+    after = tails[np.searchsorted(tails, failed[last])] + 1
+    open_start, open_end = before < 0, after >= len(due)
+    start, end = due[failed[first]], due[failed[last]]
+    total = np.searchsorted(due, end, "right") - np.searchsorted(due, start)
+    earliest, latest = due[before.clip(0)], due[after.clip(None, len(due) - 1)]
+    columns = (start, end, earliest, latest, total, open_start, open_end)
+    return zip(*(column.tolist() for column in columns), strict=True)
+
+
+def _classes(outcomes: NDArray[np.uint8], first: NDArray[np.intp]) -> Ints:
+    """Return how often each outcome (column) occurs in each episode (row)."""
+    kinds = len(Outcome)
+    starts = np.zeros(len(outcomes), np.int64)
+    starts[first[1:]] = 1
+    keys = np.cumsum(starts) * kinds + outcomes
+    return np.bincount(keys, minlength=len(first) * kinds).reshape(-1, kinds)
+
+
+def _named(counts: Ints) -> dict[str, int]:
+    return {kind.name: int(counts[kind]) for kind in Outcome if counts[kind]}
+
+
+def outages(
+    samples: Samples, failed: Bools, merge: float = MERGE, *, among: Bools | None = None
+) -> list[Outage]:
+    """Return the episodes of every channel by start; `failed` has a truth for each sample.
+
+    Samples that are not `among` those looked at neither belong to an episode nor end one.
+    """
+    found: list[Outage] = []
+    looked_at = samples.outcome != Outcome.unsent
+    if among is not None:
+        looked_at &= among
+    for code in np.unique(samples.channel[failed]):
+        rows = np.flatnonzero((samples.channel == code) & looked_at)
+        name = CHANNELS[code]
+        found += _episodes(name, samples.due[rows], samples.outcome[rows], failed[rows], merge)
+    return sorted(found, key=lambda outage: (outage.start, outage.channel))
+
+
+def brownouts(samples: Samples, slow: Bools, merge: float = MERGE) -> list[Outage]:
+    """Return the same for ok replies slower than the bound; `slow` tells which.
+
+    Failures are left out: they are no slow replies, and they do not end a brownout either.
+    """
+    return outages(samples, slow, merge, among=samples.outcome == Outcome.ok)
+
+
+def downtime(found: Sequence[Outage]) -> tuple[float, float]:
+    """Return the seconds in at least one outage, at least and at most; overlaps count once."""
+    return (
+        _union([(outage.start, outage.end) for outage in found]),
+        _union([(outage.earliest, outage.latest) for outage in found]),
+    )
+
+
+def _union(spans: list[tuple[float, float]]) -> float:
+    covered, reached = 0.0, -np.inf
+    for start, end in sorted(spans):
+        covered += max(0.0, end - max(start, reached))
+        reached = max(reached, end)
+    return float(covered)
+
+
+def availability(due: NDArray[np.float64], failed: Bools, step: float = 0.1) -> Ints:
+    """Return (ok, total) of each `step` seconds from the first due time, as rows.
+
+    `due` ascends. A step in which nothing was due has a total of zero.
+    """
+    if not len(due):
+        return np.zeros((0, 2), np.int64)
+    count = int((due[-1] - due[0]) / step) + 1
+    edges = due[0] + step * np.arange(1, count)
+    total = np.diff(np.searchsorted(due, edges), prepend=0, append=len(due))
+    broken = due[failed]
+    lost = np.diff(np.searchsorted(broken, edges), prepend=0, append=len(broken))
+    return np.column_stack([total - lost, total])

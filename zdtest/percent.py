@@ -1,0 +1,30 @@
+"""Percentages that never look better than they are."""
+
+from __future__ import annotations
+
+import math
+
+
+def share(part: int, whole: int) -> str:
+    """Return `part` of `whole` as ``99.69 %``, rounded down: 100 only where nothing is missing.
+
+    Two digits or more are printed, as many as show how far from 100 it is.
+    """
+    if not whole:
+        return "none"
+    if part >= whole:
+        return "100 %"
+    missing = (whole - part) / whole
+    digits = max(2, math.ceil(-math.log10(missing)) - 2)
+    scale = 10**digits
+    units = part * 100 * scale // whole
+    return f"{units // scale}.{units % scale:0{digits}d} %"
+
+
+def bound(rate: float) -> str:
+    """Return an upper bound as ``0.025 %``, two digits, rounded up."""
+    if rate <= 0:
+        return "0 %"
+    digits = max(0, 1 - math.floor(math.log10(rate * 100)))
+    scale = 10**digits
+    return f"{min(math.ceil(rate * 100 * scale - 1e-9) / scale, 100):.{digits}f} %"

@@ -1,0 +1,121 @@
+"""The phases of a run, ``baseline`` -> ``deploy`` -> ``settle``, and the figures of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from zdtest.interval import nearest_rank, upper_rate
+from zdtest.recording import Recording, Samples
+from zdtest.sample import CHANNELS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+PHASES = ("baseline", "deploy", "settle")
+"""In order; the position is the code in what `codes` returns."""
+
+BASELINE, DEPLOY, SETTLE = range(3)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The deploy: from the first ``deploy.begin`` to the last ``deploy.end``, monotonic seconds.
+
+    `begin` is infinity where no deploy was marked, `end` where it was never ended.
+    """
+
+    begin: float
+    end: float
+
+    @classmethod
+    def of(cls, recording: Recording) -> Window:
+        """Return the run's deploy window; where nothing was deployed, that of its faults."""
+        spans = recording.spans("deploy") or recording.spans("fault")
+        never = float("inf")
+        return cls(
+            min((s[0] for s in spans), default=never), max((s[1] for s in spans), default=never)
+        )
+
+    @property
+    def marked(self) -> bool:
+        """Whether a deploy began at all."""
+        return self.begin != float("inf")
+
+    @property
+    def ended(self) -> bool:
+        """Whether the deploy's end was marked."""
+        return self.end != float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What one phase amounts to; latencies in seconds beyond the think time, None without any.
+
+    Percentiles are exact: the nearest rank of the ok replies, nothing interpolated.
+    """
+
+    requests: int
+    failed: int
+    p50: float | None = None
+    p99: float | None = None
+    max: float | None = None
+
+    @property
+    def failed_upper95(self) -> float:
+        """The failure rate is below this at 95 % (exact binomial, one-sided)."""
+        return upper_rate(self.failed, self.requests)
+
+    def as_json(self) -> dict[str, object]:
+        """Return the fields of verdict.json."""
+        return {
+            "requests": self.requests,
+            "failed": self.failed,
+            "failed_upper95": self.failed_upper95,
+            **{
+                f"{name}_ms": None if value is None else value * 1e3
+                for name, value in (("p50", self.p50), ("p99", self.p99), ("max", self.max))
+            },
+        }
+
+
+def codes(samples: Samples, window: Window) -> NDArray[np.uint8]:
+    """Return each sample's phase: `deploy` where its life from due to done touches the window."""
+    first = int(np.searchsorted(samples.due, window.begin))
+    last = int(np.searchsorted(samples.due, window.end, "right"))
+    phase = np.full(len(samples), DEPLOY, np.uint8)
+    phase[:first], phase[last:] = BASELINE, SETTLE
+    done = samples.due[:first] + samples.done_us[:first] * 1e-6
+    phase[:first][done >= window.begin] = DEPLOY
+    return phase
+
+
+def excess(samples: Samples, channels: Mapping[str, Mapping[str, Any]]) -> NDArray[np.int64]:
+    """Return each latency beyond the channel's think time, in whole microseconds as recorded."""
+    latency = samples.done_us.astype(np.int64)
+    for code, name in enumerate(CHANNELS):
+        think = round(float(channels.get(name, {}).get("think") or 0) * 1e6)
+        if think:
+            np.subtract(latency, think, out=latency, where=samples.channel == code)
+    return latency
+
+
+def percentile(values: NDArray[np.int64], percent: int) -> int:
+    """Return the nearest-rank percentile of one value or more."""
+    return ranked(values, nearest_rank(percent, len(values)))
+
+
+def ranked(values: NDArray[np.int64], rank: int) -> int:
+    """Return the value of that rank, counted from 1 for the smallest."""
+    return int(np.partition(values, rank - 1)[rank - 1])
+
+
+def figures(requests: int, failed: int, values: NDArray[np.int64]) -> Figures:
+    """Return the figures of a phase from its counts and the excess latencies of its ok replies."""
+    if not len(values):
+        return Figures(requests, failed)
+    p50, p99 = percentile(values, 50), percentile(values, 99)
+    return Figures(requests, failed, p50 * 1e-6, p99 * 1e-6, int(values.max()) * 1e-6)

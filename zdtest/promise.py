@@ -1,0 +1,251 @@
+"""The promises of an `Slo`, each a small function from the evidence to what it found broken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from zdtest.duration import written
+from zdtest.evidence import Evidence
+from zdtest.history import Found
+from zdtest.interval import lower_rank, lower_rate, requests_needed, upper_rank, upper_rate
+from zdtest.outage import downtime
+from zdtest.percent import bound
+from zdtest.phase import BASELINE, DEPLOY, percentile, ranked
+from zdtest.sample import CHANNELS, Outcome
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Bools = NDArray[np.bool_]
+    Ints = NDArray[np.int64]
+    Rows = NDArray[np.intp]
+
+_WRONG = (Outcome.truncated, Outcome.bad_body, Outcome.wrong_version)
+_SUSPECT = "but only while the host or the generator was in trouble: suspect"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A promise that was not kept (`stands`), or of which that cannot be told."""
+
+    promise: str
+    text: str
+    stands: bool
+
+
+def findings(evidence: Evidence) -> list[Finding]:
+    """Return what was found against each promise, in the order of the `Slo`."""
+    checks = (
+        *(_failed, _wrong, _p99, _slow, _writes, _arrivals, _backwards),
+        *(_stale, _longest, _downtime, _rate),
+    )
+    return [found for check in checks for found in check(evidence)]
+
+
+def _counted(
+    name: str, allowed: int | None, seen: int, doubtful: int, text: str, where: str = ""
+) -> Iterator[Finding]:
+    """Yield a finding where more than `allowed` were seen; it stands on those beyond doubt."""
+    if allowed is not None and seen > allowed:
+        stands = seen - doubtful > allowed
+        note = "" if stands else f", {_SUSPECT}"
+        yield Finding(name, f"{text}, allowed {allowed}{where}{note}", stands)
+
+
+def _failed(evidence: Evidence) -> Iterator[Finding]:
+    rows, doubtful = evidence.failed_on(evidence.channels)
+    text = f"{len(rows)} of {evidence.requests(evidence.channels)} requests failed"
+    first, doubted = _first(evidence, rows), int(doubtful.sum())
+    yield from _counted("failed", evidence.slo.failed, len(rows), doubted, text, first)
+
+
+def _wrong(evidence: Evidence) -> Iterator[Finding]:
+    rows, doubtful = evidence.failed_on(evidence.channels)
+    wrong = np.isin(evidence.samples.outcome[rows], _WRONG)
+    rows, doubted = rows[wrong], int(doubtful[wrong].sum())
+    text, first = f"{len(rows)} replies were cut short or wrong", _first(evidence, rows)
+    yield from _counted("bad_body", evidence.slo.bad_body, len(rows), doubted, text, first)
+    found = evidence.history.odd
+    text = "{} replies answered ok were not as long as asked for"
+    yield from _checked(evidence, "bad_body", evidence.slo.bad_body, found, text)
+
+
+def _slow(evidence: Evidence) -> Iterator[Finding]:
+    if evidence.slo.slow is None:
+        return
+    rows = evidence.slow(evidence.channels)
+    doubtful = evidence.suspect.latency(evidence.samples, rows)
+    worst = int(evidence.excess[rows].max(initial=0)) * 1e-6
+    text = (
+        f"{len(rows)} replies took longer than {written(evidence.slo.slow)} beyond think time, "
+        f"the slowest {written(worst)}"
+    )
+    first = _first(evidence, rows)
+    yield from _counted("slow", 0, len(rows), int(doubtful.sum()), text, first)
+
+
+def _first(evidence: Evidence, rows: Rows) -> str:
+    """Return where to look first: ``; first refused on new at +3.012 s``."""
+    if not len(rows):
+        return ""
+    samples, row = evidence.samples, rows[0]
+    outcome = Outcome(int(samples.outcome[row])).name
+    channel = CHANNELS[samples.channel[row]]
+    return f"; first {outcome} on {channel} at +{samples.due[row] - evidence.began:.3f} s"
+
+
+def _writes(evidence: Evidence) -> Iterator[Finding]:
+    found, slo, history = evidence.writes, evidence.slo, evidence.history
+    text = f"{{}} of {found.ok} writes answered ok were lost"
+    yield from _checked(evidence, "lost", slo.lost, history.lost, text)
+    text = f"{{}} of {found.sent} writes ran more than once"
+    yield from _checked(evidence, "twice", slo.twice, history.twice, text)
+    text = "{} idempotency keys had more than one effect"
+    yield from _checked(evidence, "twice", slo.twice, history.key_twice, text)
+
+
+def _arrivals(evidence: Evidence) -> Iterator[Finding]:
+    slo, history = evidence.slo, evidence.history
+    text = "{} requests arrived that nobody sent"
+    yield from _checked(evidence, "phantom", slo.phantom, history.phantom, text)
+    text = "{} requests were accepted before the instance was ready or after it stopped listening"
+    yield from _checked(evidence, "early", slo.early, history.early, text)
+
+
+def _backwards(evidence: Evidence) -> Iterator[Finding]:
+    text = "{} replies sent a session back from the new version"
+    found = evidence.history.backwards
+    yield from _checked(evidence, "backwards", evidence.slo.backwards, found, text)
+
+
+def _checked(
+    evidence: Evidence, name: str, allowed: int | None, found: Found, text: str
+) -> Iterator[Finding]:
+    """Yield a finding where a check of the history found more than allowed; nothing excuses it."""
+    seen = found.count or 0
+    yield from _counted(name, allowed, seen, 0, text.format(seen), found.first(evidence.began))
+
+
+def _stale(evidence: Evidence) -> Iterator[Finding]:
+    rows = evidence.stale(evidence.channels)
+    if len(rows):
+        late = evidence.samples.due[rows[-1]] - evidence.window.end
+        new = evidence.new_version
+        text = (
+            f"{len(rows)} replies not from {new} after the deploy, the last {written(late)} after"
+        )
+        yield from _counted("stale", evidence.slo.stale, len(rows), 0, text)
+
+
+def _longest(evidence: Evidence) -> Iterator[Finding]:
+    allowed = evidence.slo.longest_outage
+    if allowed is not None:
+        seen, standing = (
+            max((o.min for o in evidence.outages(evidence.channels, standing=only)), default=0.0)
+            for only in (False, True)
+        )
+        yield from _lasted("longest_outage", allowed, seen, standing, "the longest outage lasted")
+
+
+def _downtime(evidence: Evidence) -> Iterator[Finding]:
+    allowed = evidence.slo.downtime
+    if allowed is not None:
+        seen, standing = (
+            downtime(evidence.outages(evidence.channels, standing=only))[0]
+            for only in (False, True)
+        )
+        yield from _lasted("downtime", allowed, seen, standing, "all outages together lasted")
+
+
+def _lasted(
+    name: str, allowed: float, seen: float, standing: float, what: str
+) -> Iterator[Finding]:
+    """Yield a finding where an outage lasted longer than allowed even at its least."""
+    if standing > allowed:
+        text = f"{what} at least {written(standing)}, allowed {written(allowed)}"
+        yield Finding(name, text, True)
+    elif seen > allowed:
+        yield Finding(name, f"{what} at least {written(seen)}, {_SUSPECT}", False)
+
+
+def _rate(evidence: Evidence) -> Iterator[Finding]:
+    """The failure rate in the deploy window must be proved, not only not disproved."""
+    required = evidence.slo.require_rate
+    if required is None:
+        return
+    total = evidence.requests(evidence.channels, DEPLOY)
+    failed = evidence.failures(evidence.channels, DEPLOY)
+    if upper_rate(failed, total) < required:
+        return
+    rows, doubtful = evidence.failed_on(evidence.channels)
+    doubted = int((doubtful & (evidence.phase[rows] == DEPLOY)).sum())
+    stands = lower_rate(failed - doubted, total) > required
+    text = (
+        f"{failed} of {total} failed in the deploy window: the failure rate is only known to be "
+        f"below {bound(upper_rate(failed, total))}, required {bound(required)}: "
+        f"takes {requests_needed(required)} requests without a failure"
+    )
+    yield Finding("require_rate", text, stands)
+
+
+def _p99(evidence: Evidence) -> Iterator[Finding]:
+    """Broken when the deploy's p99 is over the limit even with both p99s at their kindest bound."""
+    if evidence.slo.p99_ratio is None and evidence.slo.p99_over is None:
+        return
+    if not evidence.window.marked:
+        return
+    replies = [evidence.timed(evidence.channels, phase) for phase in (BASELINE, DEPLOY)]
+    for phase, found in zip(("baseline", "deploy window"), replies, strict=True):
+        if not found.any():
+            yield Finding("p99", f"no ok reply in the {phase} to compare p99 with", False)
+            return
+    every = [evidence.excess[found] for found in replies]
+    clean = [evidence.excess[_clean(evidence, found)] for found in replies]
+    text = _compared(evidence, *every)
+    beyond_doubt = _compared(evidence, *clean) if all(map(len, clean)) else None
+    if beyond_doubt is not None:
+        stands = _beyond_chance(evidence, *clean)
+        note = "" if stands else ": too few requests to be sure"
+        yield Finding("p99", beyond_doubt + note, stands)
+    elif text is not None:
+        yield Finding("p99", f"{text}, {_SUSPECT}", False)
+
+
+def _clean(evidence: Evidence, replies: Bools) -> Bools | Rows:
+    """Return the replies whose latency stands."""
+    if not evidence.suspect.late:
+        return replies
+    rows = np.flatnonzero(replies)
+    return rows[~evidence.suspect.latency(evidence.samples, rows)]
+
+
+def _compared(evidence: Evidence, baseline: Ints, deploy: Ints) -> str | None:
+    """Return what is wrong with the deploy's p99, None when it is within the limit."""
+    steady, moved = percentile(baseline, 99), percentile(deploy, 99)
+    limit = _limit(evidence, steady)
+    if moved <= limit:
+        return None
+    return (
+        f"p99 in the deploy window {written(moved * 1e-6)} (of {len(deploy)} replies), allowed "
+        f"{written(limit * 1e-6)}: baseline p99 {written(steady * 1e-6)} (of {len(baseline)})"
+    )
+
+
+def _limit(evidence: Evidence, steady: int) -> float:
+    """Return what the deploy's p99 may be, microseconds, when the baseline's is `steady`."""
+    ratio, over = evidence.slo.p99_ratio, evidence.slo.p99_over
+    limits = [] if ratio is None else [ratio * max(steady, 0)]
+    return min(limits + ([] if over is None else [steady + over * 1e6]))
+
+
+def _beyond_chance(evidence: Evidence, baseline: Ints, deploy: Ints) -> bool:
+    """Whether the lower 95 % bound of one p99 is over the limit by the upper bound of the other."""
+    above, below = upper_rank(99, len(baseline)), lower_rank(99, len(deploy))
+    if above is None or not below:
+        return False
+    steady = ranked(baseline, above)
+    return ranked(deploy, below) > _limit(evidence, steady)

@@ -1,0 +1,124 @@
+"""Which evidence does not stand, because the host or the generator was in trouble at that moment.
+
+The control channel asks an untouched echo server beside the system. While that fails, any failure
+may be the host's; while it is slow, or the generator itself stalled, any lateness may be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from zdtest.recording import NEVER, Samples
+from zdtest.sample import CHANNELS, Outcome
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from zdtest.recording import Floats
+
+    Bools = NDArray[np.bool_]
+    Rows = NDArray[np.intp]
+
+TIMEOUTS = (Outcome.timeout, Outcome.connect_timeout, Outcome.body_timeout)
+"""Failures that are lateness carried too far."""
+
+
+class Windows:
+    """Stretches of time, joined where they touch, in order."""
+
+    def __init__(self, spans: Iterable[tuple[float, float]] = ()) -> None:
+        joined: list[tuple[float, float]] = []
+        for begin, end in sorted(spans):
+            if joined and begin <= joined[-1][1]:
+                begin, end = joined[-1][0], max(end, joined.pop()[1])
+            joined.append((begin, end))
+        self._begins = np.array([begin for begin, _ in joined], np.float64)
+        self._ends = np.array([end for _, end in joined], np.float64)
+
+    def __iter__(self) -> Iterator[tuple[float, float]]:
+        return iter(zip(self._begins.tolist(), self._ends.tolist(), strict=True))
+
+    def __bool__(self) -> bool:
+        return len(self._begins) > 0
+
+    def __or__(self, other: Windows) -> Windows:
+        return Windows([*self, *other])
+
+    def touch(self, begin: Floats, end: Floats) -> Bools:
+        """Return for each [begin, end] whether a window shares a moment with it."""
+        if not self:
+            return np.zeros(len(begin), np.bool_)
+        nearest = np.searchsorted(self._ends, begin)
+        touched: Bools = np.r_[self._begins, np.inf][nearest] <= end
+        return touched
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """When the host (`failed`, `slow`: the control's) and the generator (`stalled`) had trouble."""
+
+    failed: Windows
+    slow: Windows
+    stalled: Windows
+
+    @property
+    def late(self) -> Windows:
+        """When lateness proves nothing."""
+        return self.failed | self.slow | self.stalled
+
+    def latency(self, samples: Samples, rows: Rows) -> Bools:
+        """Return which rows' latency does not stand."""
+        windows = self.late
+        return windows.touch(*_lives(samples, rows)) if windows else np.zeros(len(rows), np.bool_)
+
+    def failure(self, samples: Samples, rows: Rows) -> Bools:
+        """Return which failed rows do not stand."""
+        begin, end = _lives(samples, rows)
+        timeouts = np.isin(samples.outcome[rows], TIMEOUTS)
+        return self.failed.touch(begin, end) | (timeouts & self.late.touch(begin, end))
+
+
+def find(samples: Samples, channels: Mapping[str, Mapping[str, Any]], stall: float) -> Suspect:
+    """Return when the evidence is suspect; `stall` bounds control replies and the send lag."""
+    control = np.flatnonzero(samples.channel == CHANNELS.index("control"))
+    pad = float(channels.get("control", {}).get("interval", 0.0))
+    outcome = samples.outcome[control]
+    late = samples.done_us[control] > stall * 1e6
+    return Suspect(
+        failed=_around(
+            samples, control[(outcome != Outcome.ok) & (outcome != Outcome.unsent)], pad
+        ),
+        slow=_around(samples, control[(outcome == Outcome.ok) & late], pad),
+        stalled=_stalls(samples, stall),
+    )
+
+
+def _lives(samples: Samples, rows: Rows) -> tuple[Floats, Floats]:
+    due = samples.due[rows]
+    return due, due + samples.done_us[rows] * 1e-6
+
+
+def _around(samples: Samples, rows: Rows, pad: float) -> Windows:
+    begin, end = _lives(samples, rows)
+    return Windows(zip((begin - pad).tolist(), (end + pad).tolist(), strict=True))
+
+
+def _stalls(samples: Samples, stall: float) -> Windows:
+    """Return when the generator stood still for longer than `stall` seconds.
+
+    `sent` also waits for the connection, which is the system's doing. So a request that another
+    one, due later, overtook was not held up by the generator; from then on it does not count.
+    """
+    late = np.flatnonzero((samples.sent_us > stall * 1e6) & (samples.sent_us != NEVER))
+    if not len(late):
+        return Windows()
+    told = np.where(samples.sent_us == NEVER, samples.done_us, samples.sent_us)
+    alive = samples.due + told * 1e-6
+    soonest = np.minimum.accumulate(alive[::-1])[::-1][late]
+    begin = samples.due[late]
+    held = soonest - begin > stall
+    return Windows(zip(begin[held].tolist(), soonest[held].tolist(), strict=True))

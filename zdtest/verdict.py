@@ -1,0 +1,292 @@
+"""The judgement of a run: holds, broken or inconclusive, with everything that led to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from zdtest import phase, promise, vacuity
+from zdtest.evidence import Evidence
+from zdtest.history import CHECKS, History, Writes
+from zdtest.interval import upper_rate
+from zdtest.outage import Outage, downtime
+from zdtest.percent import bound, share
+from zdtest.phase import Figures, Window
+from zdtest.recording import Recording
+from zdtest.sample import Outcome
+from zdtest.slo import Slo
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+SCHEMA = 1
+"""Version of verdict.json."""
+
+HOLDS, BROKEN, INCONCLUSIVE = "holds", "broken", "inconclusive"
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """What one channel amounts to; downtimes in seconds, at least and at most."""
+
+    requests: int
+    failed: int
+    downtime: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How a run was judged. Times are seconds on the recording's clock, `began` its first due."""
+
+    verdict: str
+    """``holds``, ``broken`` or ``inconclusive``."""
+    reasons: tuple[str, ...]
+    """What was broken first, then why the run proves less than it could; empty when it holds."""
+    run: str
+    slo: Slo
+    began: float
+    window: Window
+    requests: int
+    """Requests that were sent or tried; `control` and `unsent` are never counted."""
+    failed: int
+    unsent: int
+    undecided: int
+    """Requests without a full reply that may have run."""
+    offered_rate: float | None
+    reached_rate: float | None
+    phases: Mapping[str, Figures]
+    channels: Mapping[str, Channel]
+    outages: tuple[Outage, ...]
+    brownouts: tuple[Outage, ...]
+    downtime: tuple[float, float]
+    """Seconds in which at least one channel was in an outage, at least and at most."""
+    versions: Mapping[str, int]
+    """Ok replies by version."""
+    mixed: float
+    """Seconds of due time in which both versions answered."""
+    stale: int
+    """Replies that were not from the new version after the deploy had settled."""
+    history: History
+    """What the client's account and the app's say together."""
+    worst: float | None
+    """The lowest availability of any 100 ms, 0..1; None where nothing was due."""
+    suspect: Mapping[str, tuple[tuple[float, float], ...]]
+    """Windows of doubt: the control ``failed`` or was ``slow``, the generator ``stalled``."""
+    doubtful: int
+    """Failures that do not stand, because they fell into those."""
+
+    @property
+    def writes(self) -> Writes:
+        """What became of the writes."""
+        return self.history.writes
+
+    @property
+    def failed_upper95(self) -> float:
+        """The failure rate is below this at 95 % (exact binomial, one-sided)."""
+        return upper_rate(self.failed, self.requests)
+
+    def as_json(self) -> dict[str, object]:
+        """Return what verdict.json holds: milliseconds, and ``_s`` seconds from `began`."""
+        least, most = self.downtime
+        return {
+            "schema": SCHEMA,
+            "run": self.run,
+            "verdict": self.verdict,
+            "reasons": list(self.reasons),
+            "requests": self.requests,
+            "failed": self.failed,
+            "failed_upper95": self.failed_upper95,
+            "unsent": self.unsent,
+            "undecided": self.undecided,
+            "offered_rate": self.offered_rate,
+            "reached_rate": self.reached_rate,
+            "window": {
+                "begin_s": self.window.begin - self.began if self.window.marked else None,
+                "end_s": self.window.end - self.began if self.window.ended else None,
+            },
+            "phases": {name: figures.as_json() for name, figures in self.phases.items()},
+            "channels": {name: _channel_json(told) for name, told in self.channels.items()},
+            "downtime_min_ms": least * 1e3,
+            "downtime_max_ms": most * 1e3,
+            "availability_100ms_worst": self.worst,
+            "outages": [self._outage_json(outage) for outage in self.outages],
+            "brownouts": [self._outage_json(outage) for outage in self.brownouts],
+            "versions": dict(self.versions),
+            "mixed_ms": self.mixed * 1e3,
+            "stale": self.stale,
+            "writes": {
+                name: getattr(self.writes, name)
+                for name in ("sent", "ok", "lost", "twice", "undecided", "phantom")
+            },
+            "correctness": self._correctness(),
+            "suspect": {
+                **{f"{name}_s": self._spans(spans) for name, spans in self.suspect.items()},
+                "failed": self.doubtful,
+            },
+            "slo": self.slo.as_dict(),
+        }
+
+    def _correctness(self) -> dict[str, object]:
+        """Return what each check counted, null where it lacks the account that it takes."""
+        found = {name: getattr(self.history, name) for name in CHECKS}
+        return {
+            **{name: check.count for name, check in found.items()},
+            "stale": self.stale,
+            "undecided": self.writes.undecided,
+            "undecided_ran": self.writes.undecided_ran,
+            "witnesses": {
+                name: [witness.as_json(self.began) for witness in check.witnesses]
+                for name, check in found.items()
+                if check.witnesses
+            },
+        }
+
+    def _outage_json(self, outage: Outage) -> dict[str, object]:
+        return {
+            "channel": outage.channel,
+            "start_s": outage.start - self.began,
+            "min_ms": outage.min * 1e3,
+            "max_ms": outage.max * 1e3,
+            "failed": outage.failed,
+            "total": outage.total,
+            "outcomes": dict(outage.outcomes),
+            "open_start": outage.open_start,
+            "open_end": outage.open_end,
+        }
+
+    def _spans(self, spans: tuple[tuple[float, float], ...]) -> list[list[float]]:
+        return [[begin - self.began, end - self.began] for begin, end in spans]
+
+    def summary(self) -> str:
+        """Return the verdict in a few lines for a terminal."""
+        lines = [
+            f"{self.verdict.upper()}  {self.run}",
+            *(f"  {reason}" for reason in self.reasons),
+            *(self._count_lines() if self.requests else []),
+            self._writes_line(),
+        ]
+        return "\n".join(line for line in lines if line)
+
+    def _count_lines(self) -> list[str]:
+        window = self.phases["deploy"]
+        return [
+            f"{window.failed} of {window.requests} failed in the deploy window: "
+            f"failure rate below {bound(window.failed_upper95)} at 95 %",
+            f"{self.failed} of {self.requests} failed in the whole run: "
+            f"{share(self.requests - self.failed, self.requests)} answered well",
+            self._outage_line(),
+        ]
+
+    def _outage_line(self) -> str:
+        if not self.outages:
+            return "no outage was seen"
+        worst = max(self.outages, key=lambda outage: outage.max)
+        least, most = self.downtime
+        longest = _between(worst.min, worst.max)
+        return (
+            f"down for {_between(least, most)} in {len(self.outages)} outage(s); the longest on "
+            f"{worst.channel} at +{worst.start - self.began:.3f} s: {longest}, "
+            f"{worst.failed} of {worst.total} requests failed"
+        )
+
+    def _writes_line(self) -> str:
+        told = self.writes
+        if not told.sent:
+            return ""
+        if told.lost is None or told.twice is None:
+            return "writes: the app keeps no journal, so lost or repeated ones cannot be seen"
+        return (
+            f"writes: {told.ok} of {told.sent} answered ok, {told.lost} lost, {told.twice} run "
+            f"twice, {told.undecided} cut off that may have run"
+        )
+
+
+def judge(recording: Recording, slo: Slo) -> Verdict:
+    """Return the verdict on `recording` by the promises of `slo`; nothing is written.
+
+    Broken when one promise was not kept by evidence that stands; inconclusive when nothing is
+    broken but the run proves nothing; holds otherwise.
+    """
+    evidence = Evidence.of(recording, slo)
+    found = promise.findings(evidence)
+    broken = [finding.text for finding in found if finding.stands]
+    notes = [finding.text for finding in found if not finding.stands] + vacuity.reasons(evidence)
+    notes = [f"inconclusive: {note}" for note in notes]
+    verdict = BROKEN if broken else INCONCLUSIVE if notes else HOLDS
+    return _verdict(evidence, verdict, tuple(broken + notes))
+
+
+def _verdict(evidence: Evidence, verdict: str, reasons: tuple[str, ...]) -> Verdict:
+    recording, everything = evidence.recording, evidence.seen
+    trailer: Mapping[str, Any] = recording.trailer or {}
+    outages = tuple(evidence.outages(everything))
+    return Verdict(
+        verdict=verdict,
+        reasons=reasons,
+        run=recording.run,
+        slo=evidence.slo,
+        began=evidence.began,
+        window=evidence.window,
+        requests=evidence.requests(everything),
+        failed=evidence.failures(everything),
+        unsent=evidence.outcome(Outcome.unsent),
+        undecided=evidence.undecided,
+        offered_rate=trailer.get("offered_rate", recording.manifest.get("rate")),
+        reached_rate=trailer.get("reached_rate"),
+        phases=_phases(evidence),
+        channels={name: _channel(evidence, name, outages) for name in everything},
+        outages=outages,
+        brownouts=tuple(evidence.brownouts()),
+        downtime=downtime(outages),
+        versions={name: n for name in recording.samples.versions if (n := evidence.replies(name))},
+        mixed=evidence.mixed(),
+        stale=len(evidence.stale(everything)),
+        history=evidence.history,
+        worst=_worst(evidence.availability()),
+        suspect={
+            name: tuple(getattr(evidence.suspect, name)) for name in ("failed", "slow", "stalled")
+        },
+        doubtful=int(evidence.doubtful.sum()),
+    )
+
+
+def _phases(evidence: Evidence) -> dict[str, Figures]:
+    everything = evidence.seen
+    return {
+        name: phase.figures(
+            evidence.requests(everything, code),
+            evidence.failures(everything, code),
+            evidence.excess[evidence.timed(everything, code)],
+        )
+        for code, name in enumerate(phase.PHASES)
+    }
+
+
+def _channel(evidence: Evidence, name: str, outages: tuple[Outage, ...]) -> Channel:
+    return Channel(
+        requests=evidence.requests((name,)),
+        failed=evidence.failures((name,)),
+        downtime=downtime([outage for outage in outages if outage.channel == name]),
+    )
+
+
+def _channel_json(channel: Channel) -> dict[str, object]:
+    least, most = channel.downtime
+    return {
+        "requests": channel.requests,
+        "failed": channel.failed,
+        "downtime_min_ms": least * 1e3,
+        "downtime_max_ms": most * 1e3,
+    }
+
+
+def _worst(availability: NDArray[np.int64]) -> float | None:
+    """Return the lowest share of ok among the steps in which something was due."""
+    due = availability[availability[:, 1] > 0]
+    return float((due[:, 0] / due[:, 1]).min()) if len(due) else None
+
+
+def _between(least: float, most: float) -> str:
+    return f"{least * 1e3:.0f} to {most * 1e3:.0f} ms"
