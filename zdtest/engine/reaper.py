@@ -1,0 +1,181 @@
+"""Ends what a run left behind, even when the run itself was killed with SIGKILL.
+
+Every process of a run carries the run's name in its environment, which children inherit and
+``nohup``, ``setsid`` and double forks keep. The engine starts this file as a process of its own
+that holds the read end of a pipe. When the engine closes the pipe, or dies, the kernel says
+end-of-file, and every labelled process is killed until none is left.
+
+Some servers write their process title over their environment (nginx does). So the engine also
+tells the leaders it started, as ``pid:began`` lines, and the sessions of those that still live
+end with the run.
+
+The standard library only, and little of it: this has to start quickly in any environment.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+RUN, OWNER, KEPT = "ZDTEST_RUN", "ZDTEST_OWNER", "ZDTEST_KEPT"
+"""The labels: the run's name, ``pid:began`` of who runs it, and "left running on purpose"."""
+
+KEEP = "keep"
+"""The line that tells the reaper to end nothing."""
+
+
+class Process(NamedTuple):
+    """A live process; `began` (clock ticks since boot) tells it from a later one with its pid."""
+
+    pid: int
+    began: int
+    session: int
+    labels: dict[str, str]
+
+    @property
+    def identity(self) -> str:
+        """``pid:began``."""
+        return f"{self.pid}:{self.began}"
+
+
+Chosen = Callable[[Process], bool]
+
+
+def find(pid: int) -> Process | None:
+    """Return the process `pid`; None when there is none, or only a zombie.
+
+    The labels are {} where the environment may not be read, or where the process lives in another
+    pid namespace: the pids in its labels would not be ours.
+    """
+    try:
+        state, session, began = _stat(pid)
+    except (OSError, ValueError):
+        return None
+    return None if state in b"ZX" else Process(pid, began, session, _labels(pid))
+
+
+def began(pid: int) -> int:
+    """Return when the process started, in clock ticks; a zombie tells it too."""
+    return _stat(pid)[2]
+
+
+def _stat(pid: int) -> tuple[bytes, int, int]:
+    """Return state, session and start: fields 3, 6 and 22 of proc(5), after a name that lies."""
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()
+    return fields[0], int(fields[3]), int(fields[19])
+
+
+def _labels(pid: int) -> dict[str, str]:
+    try:
+        if os.readlink(f"/proc/{pid}/ns/pid") != os.readlink("/proc/self/ns/pid"):
+            return {}
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            entries = file.read().split(b"\0")
+    except OSError:
+        return {}
+    pairs = (os.fsdecode(entry).partition("=") for entry in entries if entry[:7] == b"ZDTEST_")
+    return {name: value for name, _, value in pairs if name in (RUN, OWNER, KEPT)}
+
+
+def processes() -> Iterator[Process]:
+    """Yield every live process of this machine but our own."""
+    for name in os.listdir("/proc"):
+        if name.isdecimal() and int(name) != os.getpid() and (process := find(int(name))):
+            yield process
+
+
+def alive(identity: str) -> bool:
+    """Return whether the process written ``pid:began`` still lives."""
+    pid = identity.partition(":")[0]
+    process = find(int(pid)) if pid.isdecimal() else None
+    return process is not None and process.identity == identity
+
+
+def end(chosen: Chosen, timeout: float = 5.0) -> list[Process]:
+    """SIGKILL every chosen process until none is left; return what is left after `timeout` s."""
+    deadline = time.monotonic() + timeout
+    while found := [process for process in processes() if chosen(process)]:
+        if time.monotonic() > deadline:
+            break
+        for process in found:
+            _kill(process)
+        time.sleep(0.005)
+    return found
+
+
+def _kill(process: Process) -> None:
+    """SIGKILL exactly this process, never a later one that got its pid."""
+    try:
+        handle = os.pidfd_open(process.pid)
+    except OSError:
+        return
+    try:
+        now = find(process.pid)
+        if now is not None and now.began == process.began:
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+    except OSError:
+        pass  # it has ended, or it is not ours to end: the next look tells
+    finally:
+        os.close(handle)
+
+
+def end_run(run: str, leaders: Iterable[str] = ()) -> list[Process]:
+    """End all processes of the run; return what could not be ended.
+
+    A leader counts only while it lives: its pid is then nobody else's session.
+    """
+    sessions = {int(leader.partition(":")[0]) for leader in leaders if alive(leader)}
+    return end(lambda process: process.labels.get(RUN) == run or process.session in sessions)
+
+
+def sweep() -> list[str]:
+    """End what runs whose owner is dead left behind, kept stacks aside; return their names."""
+    return _end_all(
+        lambda process: (
+            RUN in process.labels
+            and KEPT not in process.labels
+            and not alive(process.labels.get(OWNER, ""))
+        )
+    )
+
+
+def end_kept(run: str) -> list[str]:
+    """End the kept stack `run`, "" for all, unless its owner is still at it; return the names."""
+    return _end_all(
+        lambda process: (
+            KEPT in process.labels
+            and run in ("", process.labels.get(RUN))
+            and not alive(process.labels.get(OWNER, ""))
+        )
+    )
+
+
+def _end_all(chosen: Chosen) -> list[str]:
+    """End the runs of the chosen processes, with the sessions that they lead."""
+    found = [process for process in processes() if chosen(process)]
+    runs = sorted({process.labels[RUN] for process in found})
+    for run in runs:
+        own = [process for process in found if process.labels[RUN] == run]
+        end_run(run, (process.identity for process in own if process.session == process.pid))
+    return runs
+
+
+def main(run: str) -> int:
+    """End the run at the end of stdin, unless told to keep it; 1 when something outlived that."""
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(name, signal.SIG_IGN)
+    leaders = set()
+    for line in sys.stdin:
+        if line.strip() == KEEP:
+            return 0
+        leaders.add(line.strip())
+    return 1 if end_run(run, leaders) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,56 @@
+"""An instance is ended with SIGKILL, as by the kernel short of memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from zdtest.engine import Instance, reaper
+from zdtest.errors import FaultError
+from zdtest.faults.proof import Heal, living, proven
+from zdtest.topology import Stack
+
+_WITHIN = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """SIGKILL to all of `instance`; its heal starts it again at the version it had."""
+
+    instance: str
+
+    @property
+    def name(self) -> str:
+        """What it does to what."""
+        return f"kill {self.instance}"
+
+    def inject(self, stack: Stack) -> Callable[[], None]:
+        """Return the heal once the kernel knows no such process any more."""
+        one = living(stack, self.instance, self.name)
+        stack.engine.kill(one)
+        gone(one, self.name)
+        return Heal(lambda: start_again(stack, one, self.name))
+
+
+def kill(instance: str) -> Kill:
+    """Return the fault that kills `instance` without warning."""
+    return Kill(instance)
+
+
+def gone(one: Instance, fault: str) -> None:
+    """Return once the kernel knows no such process; raises FaultError."""
+
+    def missing() -> str:
+        found = reaper.find(one.pid)
+        return f"pid {one.pid} lives" if found and found.began == one.began else ""
+
+    proven(f"{fault} in effect", missing, within=_WITHIN)
+
+
+def start_again(stack: Stack, one: Instance, fault: str) -> None:
+    """Return once an instance of that name is ready: the deploy's, else `one` started again."""
+    if stack.instance(one.name) == one:
+        stack.start(one.name, one.version)
+    stack.ready(one.name)
+    if fate := stack.engine.fate(stack.instance(one.name)):
+        raise FaultError(f"{fault} not gone: {one.name} {fate}")

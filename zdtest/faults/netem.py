@@ -1,0 +1,111 @@
+"""Delay and loss by the kernel's own netem, where there is one and the instance has a network."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from zdtest.duration import seconds
+from zdtest.errors import ConfigError, FaultError
+from zdtest.faults.proof import Heal, living, proven
+from zdtest.topology import Stack
+
+_WITHIN = 10.0
+_SENT = re.compile(r"qdisc netem .*\n Sent \d+ bytes (\d+) pkt")
+
+
+@runtime_checkable
+class Networked(Protocol):
+    """The instances have network namespaces of their own."""
+
+    def device(self, name: str) -> str:
+        """Return the network device of that instance, such as ``eth0``, in its own namespace."""
+
+
+@dataclass(frozen=True, slots=True)
+class Netem:
+    """What `instance` sends is delayed and lost by the kernel.
+
+    It ends with the instance's network namespace, and so with the run.
+    """
+
+    instance: str
+    delay: float
+    jitter: float
+    loss: float
+
+    @property
+    def name(self) -> str:
+        """What it does to what."""
+        return f"netem {self.instance}"
+
+    def inject(self, stack: Stack) -> Callable[[], None]:
+        """Return the heal once packets have gone through netem."""
+        available()
+        if not isinstance(stack, Networked):
+            raise ConfigError(f"{self.name}: here no instance has a network of its own")
+        one = living(stack, self.instance, self.name)
+        inside = ["nsenter", "-t", str(one.pid), "-n", "tc"]
+        device = ["dev", stack.device(self.instance)]
+        heal = Heal(lambda: self._clear(inside, device))
+        _tc([*inside, "qdisc", "add", *device, "root", "netem", *self._settings()])
+        try:
+            proven(f"{self.name} in effect", lambda: _unused(inside, device), within=_WITHIN)
+        except FaultError:
+            heal()
+            raise
+        return heal
+
+    def _settings(self) -> list[str]:
+        words = ["delay", f"{self.delay * 1e3:g}ms", f"{self.jitter * 1e3:g}ms"]
+        return [*words, "loss", f"{self.loss:g}%"]
+
+    def _clear(self, inside: Sequence[str], device: Sequence[str]) -> None:
+        _tc([*inside, "qdisc", "del", *device, "root"])
+        if "netem" in _tc([*inside, "qdisc", "show", *device]):
+            raise FaultError(f"{self.name} not gone: tc still shows it")
+
+
+def netem(
+    instance: str, delay: str | float, *, jitter: str | float = 0, loss: float = 0.0
+) -> Netem:
+    """Return the fault that delays what `instance` sends, and loses `loss` percent of it."""
+    if not 0 <= loss <= 100:
+        raise ConfigError(f"loss {loss}: expected percent, 0 to 100")
+    return Netem(instance, seconds(delay, what="delay"), seconds(jitter, what="jitter"), loss)
+
+
+def available() -> None:
+    """Return when the kernel has netem, tried in a network namespace that ends at once.
+
+    Raises ConfigError otherwise.
+    """
+    probe = ["unshare", "-n", "tc", "qdisc", "add", "dev", "lo", "root", "netem", "delay", "1ms"]
+    try:
+        _tc(probe)
+    except FaultError as error:
+        why = str(error).rpartition(": ")[2]
+        raise ConfigError(
+            f"a fault that needs what this kernel lacks: netem ({why}); expected latency()"
+        ) from None
+
+
+def _unused(inside: Sequence[str], device: Sequence[str]) -> str:
+    shown = _tc([*inside, "-s", "qdisc", "show", *device])
+    sent = _SENT.search(shown)
+    return "" if sent and int(sent[1]) else f"no packet went through netem\n{shown}"
+
+
+def _tc(argv: Sequence[str]) -> str:
+    """Return what the command prints; raises FaultError in one line when it fails."""
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=_WITHIN, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise FaultError(f"{argv[0]} does not run: {error}") from error
+    if done.returncode:
+        why = " ".join(done.stderr.split()) or f"exit {done.returncode}"
+        raise FaultError(f"{' '.join(argv)}: {why}")
+    return done.stdout

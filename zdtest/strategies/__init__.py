@@ -1,0 +1,42 @@
+"""How one version takes the place of another, a file each.
+
+A strategy is any callable ``(stack, version, mark)``. It returns once `version` has taken over and
+marks each step as ``deploy.step.begin`` and ``deploy.step.end``. The way back is the same call with
+the version before, or `rollback` where the version before was kept.
+"""
+
+from __future__ import annotations
+
+from zdtest.errors import unknown
+from zdtest.strategies.blue_green import blue_green
+from zdtest.strategies.canary import canary
+from zdtest.strategies.command import command
+from zdtest.strategies.recreate import recreate
+from zdtest.strategies.rollback import rollback
+from zdtest.strategies.rolling import rolling
+from zdtest.strategies.step import Strategy
+
+__all__ = [
+    "Strategy",
+    "blue_green",
+    "canary",
+    "command",
+    "find",
+    "recreate",
+    "rollback",
+    "rolling",
+]
+
+
+def find(name: str) -> Strategy:
+    """Return the strategy of that name, as it is without settings; raises ConfigError."""
+    known = {
+        "recreate": recreate,
+        "rolling": rolling(),
+        "blue_green": blue_green(),
+        "canary": canary(),
+        "rollback": rollback(),
+    }
+    if name not in known:
+        raise unknown("strategy", name, known)
+    return known[name]

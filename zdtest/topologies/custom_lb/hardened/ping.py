@@ -1,0 +1,56 @@
+"""Asks each target, at a fixed rate and side by side, whether it takes requests."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from .http1 import BadMessage, read_reply, written
+from .log import log
+from .pool import connect
+from .settings import Settings
+from .target import Health, Ping, Target
+
+
+async def watch(target: Target, settings: Settings) -> None:
+    """The target's health follows its pings, until cancelled."""
+    due = time.monotonic()
+    while True:
+        before = target.health
+        target.pinged(await _ping(target, settings))
+        if target.health is not before:
+            _changed(target, before)
+        target.pool.sweep()
+        due = max(due + settings.ping_period, time.monotonic())
+        await asyncio.sleep(due - time.monotonic())
+
+
+def _changed(target: Target, before: Health) -> None:
+    if before is Health.UNKNOWN and target.health is Health.DOWN and not target.weight:
+        return  # A spare that was never there has not been removed from anything.
+    events = {"up": "registered", "draining": "draining", "down": "removed"}
+    log(events[target.health.value], target=target.name, misses=target.fails)
+    if not target.open:
+        target.pool.close()
+
+
+async def _ping(target: Target, settings: Settings) -> Ping:
+    headers = [(b"Host", target.name.encode()), (b"Connection", b"close")]
+    head = written(b"GET %b HTTP/1.1" % settings.ping_path.encode(), headers)
+    try:
+        async with asyncio.timeout(settings.ping_timeout):
+            status = await _status(target, head, settings.ping_timeout)
+    except (OSError, asyncio.IncompleteReadError, BadMessage):
+        return Ping.MISS
+    if status == 503:
+        return Ping.DRAIN
+    return Ping.GOOD if 200 <= status < 300 else Ping.MISS
+
+
+async def _status(target: Target, head: bytes, timeout: float) -> int:
+    connection = await connect(target.host, target.port, timeout)
+    try:
+        connection.writer.write(head)
+        return (await read_reply(connection.reader, b"GET", b"")).status
+    finally:
+        connection.abort()

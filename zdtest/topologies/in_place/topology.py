@@ -1,0 +1,80 @@
+"""One server that its start script ends with kill -9 and starts anew in its place."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from zdtest.engine import Engine, Instance, probe
+from zdtest.topologies import app
+from zdtest.topology import Stack, Topology
+
+
+class InPlace:
+    """The server, and the script that replaces it."""
+
+    instances: tuple[str, ...] = ("app",)
+    strategies: tuple[str, ...] = ("recreate",)
+
+    def __init__(self, script: Path, engine: Engine, boot: float) -> None:
+        self.engine = engine
+        self.journal: Path | None = engine.folder / "journal.jsonl"
+        self._script = script
+        self._boot = boot
+        self._port = engine.port()
+        self._app: Instance
+        self.url = f"http://127.0.0.1:{self._port}"
+
+    def instance(self, name: str) -> Instance:
+        """Return the process that the script last started."""
+        return self._app
+
+    def start(self, name: str, version: str) -> None:
+        """Run the script, which ends what runs first."""
+        told = {"boot_seconds": self._boot, "python": sys.executable}
+        env = app(self._port, name, version, self.journal, **told)
+        script = self.engine.run("start.sh", ["bash", str(self._script)], env=env, cwd=self._work)
+        pid = int((self._work / "app.pid").read_text())
+        self._app = self.engine.adopt(name, pid, beside=script, version=version)
+
+    def stop(self, name: str) -> None:
+        """End it as the script does: SIGKILL."""
+        self.engine.kill(self._app)
+
+    def ready(self, name: str) -> None:
+        """Return once the server answers: nothing stands before it."""
+        probe.serves(self.engine, self._app, self._port, "/ready", timeout=self._boot + 15)
+
+    def replace(self, version: str) -> None:
+        """Run the script."""
+        self.start("app", version)
+
+    @property
+    def _work(self) -> Path:
+        folder = self.engine.folder / "app"
+        folder.mkdir(exist_ok=True)
+        return folder
+
+
+@contextmanager
+def raised(variant: str, version: str, engine: Engine, *, boot: float = 0.5) -> Iterator[Stack]:
+    """Yield the server at `version`; it takes `boot` seconds longer to start than it has to."""
+    stack = InPlace(topology.folder / variant / "start.sh", engine, boot)
+    stack.start("app", version)
+    stack.ready("app")
+    yield stack
+
+
+topology = Topology(
+    folder=Path(__file__).parent,
+    source="001",
+    summary="one server, ended with kill -9 and started anew in its place",
+    channels={
+        "documented": "new=4,reused=4,slow=1@/500~500ms,write=1@/orders,"
+        "stream=1@/events?every=200ms~200ms"
+    },
+    strategies=InPlace.strategies,
+    raises=raised,
+)
