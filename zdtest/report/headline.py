@@ -1,0 +1,199 @@
+"""The first screen of a report: the verdict, its reasons, what was deployed, the key figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from zdtest.duration import written
+from zdtest.percent import bound
+from zdtest.report.frame import Frame
+from zdtest.report.number import NOTHING, count, html, moment, ms, percent, real, span
+
+SIGNS = {"holds": ("✓", "Holds"), "broken": ("✕", "Broken"), "inconclusive": ("?", "Inconclusive")}
+"""How each verdict is marked and written; never by colour alone."""
+
+MEANING = {
+    "holds": "Every promise was kept, and the run is evidence of it.",
+    "broken": "A promise was broken.",
+    "inconclusive": "The run proves nothing either way.",
+}
+
+Figure = tuple[str, str, str, bool]
+"""What is measured, the value, a remark, and whether it alarms."""
+
+
+def verdict_word(verdict: Mapping[str, Any]) -> str:
+    """Return the verdict as one of the three words; anything unknown is inconclusive."""
+    word = verdict.get("verdict")
+    return word if isinstance(word, str) and word in SIGNS else "inconclusive"
+
+
+def subject(manifest: Mapping[str, Any]) -> str:
+    """Return what was deployed and how, as plain text."""
+    topology, variant = manifest.get("topology"), manifest.get("variant")
+    name = f"{topology} ({variant})" if topology and variant else topology or manifest.get("url")
+    parts = [str(name or manifest.get("run"))]
+    if strategy := manifest.get("strategy"):
+        parts.append(str(strategy).replace("_", " "))
+    old, new = manifest.get("old_version"), manifest.get("new_version")
+    if new:
+        parts.append(f"{old or '?'} → {new}")
+    elif old:
+        parts.append(str(old))
+    return " · ".join(parts)
+
+
+def when(manifest: Mapping[str, Any], at: float) -> str:
+    """Return a moment of the run's clock as UTC wall time, "" when the manifest ties no clock."""
+    clock = manifest.get("clock")
+    wall, mono = (
+        real(clock.get(k)) if isinstance(clock, dict) else None for k in ("wall", "monotonic")
+    )
+    if wall is None or mono is None:
+        return ""
+    try:
+        moment = datetime.fromtimestamp(wall + at - mono, UTC)
+    except (OverflowError, ValueError, OSError):
+        return ""
+    return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def headline(frame: Frame) -> str:
+    """Return the HTML of the first screen."""
+    word = verdict_word(frame.verdict)
+    sign, spelled = SIGNS[word]
+    told = frame.verdict.get("reasons") or [MEANING[word]]
+    said = f"{word}: "  # which the page says already, in larger letters
+    reasons = "".join(f"<li>{html(str(one).removeprefix(said), 600)}</li>" for one in told)
+    manifest = frame.recording.manifest
+    facts = [when(manifest, frame.zero), f"{frame.length:,.1f}s of load", _rate(frame)]
+    return (
+        f'<header class="verdict {word}"><h1><span class="sign" aria-hidden="true">{sign}</span>'
+        f'{spelled}</h1><p class="what"><strong>{html(subject(manifest))}</strong></p>'
+        f'<p class="quiet">{html(" · ".join(fact for fact in facts if fact))}</p>'
+        f'<ul class="reasons">{reasons}</ul></header>\n'
+        f'<dl class="figures">{"".join(_figure(*figure) for figure in figures(frame))}</dl>'
+    )
+
+
+def _rate(frame: Frame) -> str:
+    rate = real(frame.verdict.get("offered_rate"))
+    return "" if rate is None else f"{rate:,.4g} requests/s offered"
+
+
+def _figure(term: str, value: str, remark: str, alarms: bool) -> str:
+    tone = ' class="alarm"' if alarms else ""
+    by = f'<dd class="by">{html(remark)}</dd>' if remark else ""
+    return f"<div{tone}><dt>{html(term)}</dt><dd>{html(value)}</dd>{by}</div>\n"
+
+
+def figures(frame: Frame) -> list[Figure]:
+    """Return the key figures in the order in which a reviewer asks for them."""
+    made = (_failed, _bound, _downtime, _worst, _deploy, _p99, _writes, _versions)
+    return [one(frame) for one in made]
+
+
+def _failed(frame: Frame) -> Figure:
+    requests = int(real(frame.verdict.get("requests")) or 0)
+    failed = int(real(frame.verdict.get("failed")) or 0)
+    answered = f"{percent(requests - failed, requests)} answered as expected"
+    return (
+        "Failed requests",
+        f"{count(failed)} of {count(requests)}",
+        answered if requests else "nothing was sent",
+        failed > 0,
+    )
+
+
+def _bound(frame: Frame) -> Figure:
+    phase = (frame.verdict.get("phases") or {}).get("deploy") or {}
+    requests, failed = int(real(phase.get("requests")) or 0), int(real(phase.get("failed")) or 0)
+    rate = real(phase.get("failed_upper95"))
+    if rate is None and requests and not failed:
+        rate = 1 - 0.05 ** (1 / requests)  # exact binomial (Clopper and Pearson, 1934), none failed
+    value = f"{count(failed)} of {count(requests)} failed"
+    if not requests:
+        return "In the deploy window", "no request", "so it proves nothing", False
+    remark = "" if rate is None else f"failure rate below {bound(rate)} at 95 %"
+    return "In the deploy window", value, remark, failed > 0
+
+
+def _downtime(frame: Frame) -> Figure:
+    channels = frame.verdict.get("channels") or {}
+    down = {n: c for n, c in channels.items() if (real(c.get("downtime_max_ms")) or 0) > 0}
+    low, high = (frame.verdict.get(f"downtime_{end}_ms") for end in ("min", "max"))
+    if real(high) is None:
+        worst: Mapping[str, Any]
+        worst = max(down.values(), key=lambda c: float(c["downtime_max_ms"]), default={})
+        low, high = worst.get("downtime_min_ms", 0), worst.get("downtime_max_ms", 0)
+    if not down:
+        return "Downtime", "none", f"on {len(channels)} channels", False
+    remark = f"on {len(down)} of {len(channels)} channels: {', '.join(down)}"
+    return "Downtime", span(low, high), remark, True
+
+
+def _worst(frame: Frame) -> Figure:
+    outages = frame.verdict.get("outages") or ()
+    if not outages:
+        return "Longest outage", "none", "", False
+    worst = max(outages, key=lambda o: real(o.get("max_ms")) or 0.0)
+    start = real(worst.get("start_s"))
+    failed = f"{count(worst.get('failed'))} of {count(worst.get('total'))} failed"
+    begin = "" if start is None else f", from {moment(start)}"
+    remark = f"{worst.get('channel')}, {failed}{begin}"
+    return "Longest outage", span(worst.get("min_ms"), worst.get("max_ms")), remark, True
+
+
+def _deploy(frame: Frame) -> Figure:
+    spans = frame.recording.spans("deploy")
+    if not spans:
+        return "Deploy", "not marked", "no deploy was seen", False
+    end = frame.recording.mark("deploy.end")
+    told = next((m.about for m in frame.recording.marks if m.name == "deploy.end"), {})
+    ended = f"exit {told['exit']}" if told.get("exit") is not None else ""
+    remark = str(told.get("error") or ended)
+    bad = bool(told.get("error")) or told.get("exit") not in (None, 0)
+    if end is None:
+        return "Deploy", "did not end", f"began at {moment(spans[0][0] - frame.zero)}", True
+    began = f"began at {moment(spans[0][0] - frame.zero)}"
+    return "Deploy took", written(end - spans[0][0]), ", ".join(filter(None, (began, remark))), bad
+
+
+def _p99(frame: Frame) -> Figure:
+    phases = frame.verdict.get("phases") or {}
+    shown = [
+        ms((phases.get(name) or {}).get("p99_ms")) for name in ("baseline", "deploy", "settle")
+    ]
+    return "Latency p99", _arrows(shown), "baseline → deploy → settle", False
+
+
+def _arrows(shown: list[str]) -> str:
+    """Return values one after the other, a unit that they share told once."""
+    for unit in ("ms", "s"):
+        if all(value.removesuffix(unit).replace(".", "").isdigit() for value in shown):
+            shown = [value.removesuffix(unit) for value in shown[:-1]] + shown[-1:]
+    return " → ".join(shown)
+
+
+def _writes(frame: Frame) -> Figure:
+    writes = frame.verdict.get("writes") or {}
+    lost, twice = real(writes.get("lost")), real(writes.get("twice"))
+    if lost is None or twice is None:
+        told = "the app keeps no journal" if frame.recording.journal is None else "none were sent"
+        return "Writes", "not known", told, False
+    remark = f"{count(writes.get('ok'))} of {count(writes.get('sent'))} answered ok"
+    if cut := real(writes.get("undecided")):
+        remark += f", {count(cut)} cut off that may have run"
+    value = f"{count(lost)} lost, {count(twice)} run twice"
+    return "Writes", value, remark, bool(lost or twice)
+
+
+def _versions(frame: Frame) -> Figure:
+    seen = frame.verdict.get("versions") or {}
+    mixed = real(frame.verdict.get("mixed_ms"))
+    remark = ", ".join(f"{name or 'not told'}: {count(n)}" for name, n in seen.items())
+    if stale := real(frame.verdict.get("stale")):
+        remark += f"; {count(stale)} stale after the deploy"
+    return "Both versions answered for", NOTHING if mixed is None else ms(mixed), remark, False

@@ -1,0 +1,103 @@
+"""What a run amounts to, as data frames for the tables: counts, percentiles, failures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from zdtest import phase
+from zdtest.recording import NEVER, request_id
+from zdtest.report.frame import Frame, bins
+from zdtest.sample import CHANNELS, Outcome
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def outcomes(frame: Frame) -> pd.DataFrame:
+    """Return counts by channel (rows) and outcome (columns): ok, and what else happened."""
+    width = len(Outcome)
+    codes = frame.samples.channel * np.uint8(width) + frame.samples.outcome
+    table = np.bincount(codes, minlength=width * len(CHANNELS)).reshape(-1, width)
+    counts = pd.DataFrame(table, index=list(CHANNELS), columns=[o.name for o in Outcome])
+    counts = counts.loc[frame.channels]
+    kept = [name for name in counts if name == "ok" or counts[name].any()]
+    counts = counts[kept]
+    counts.insert(0, "requests", counts.sum(axis=1))
+    return counts
+
+
+QUANTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p99.9": 99.9, "max": 100.0}
+
+
+def percentiles(frame: Frame, channels: Sequence[str] = ()) -> pd.DataFrame:
+    """Return exact percentiles of ok replies, ms: a row a phase, and a channel if any are named.
+
+    They are nearest ranks, as the judge's are.
+    """
+    rows = []
+    for code, name in enumerate(phase.PHASES):
+        chosen = np.flatnonzero(frame.judged & (frame.phase == code))
+        channel, failed = frame.samples.channel[chosen], frame.failed[chosen]
+        for of in channels or [""]:
+            mine = _is(channel, of) if of else np.ones(len(chosen), np.bool_)
+            waited = frame.waited_ms[chosen[mine & frame.timed[chosen]]]
+            counts = {"requests": mine.sum(), "failed": (mine & failed).sum()}
+            levels = dict(zip(QUANTILES, _levels(waited), strict=True))
+            rows.append({"channel": of, "phase": name, **counts, **levels})
+    table = pd.DataFrame(rows)
+    if not channels:
+        return table.drop(columns="channel")
+    return table.sort_values("channel", key=lambda names: names.map(CHANNELS.index), kind="stable")
+
+
+def _is(channel: NDArray[np.uint8], name: str) -> NDArray[np.bool_]:
+    return np.asarray(channel == CHANNELS.index(name))
+
+
+def _levels(waited: NDArray[np.float32]) -> list[float]:
+    if not len(waited):
+        return [float("nan")] * len(QUANTILES)
+    levels = np.percentile(waited, list(QUANTILES.values()), method="inverted_cdf")
+    return [float(level) for level in levels]
+
+
+def worst_windows(frame: Frame, wide: float = 0.1, top: int = 5) -> pd.DataFrame:
+    """Return the windows of `wide` seconds with the lowest availability, worst first."""
+    place = bins(frame.at, wide)
+    size = int(place[-1]) + 1 if len(place) else 0
+    total = np.bincount(place[frame.judged], minlength=size)
+    failed = np.bincount(place[frame.judged & frame.failed], minlength=size)
+    hit = np.flatnonzero(failed)
+    table = pd.DataFrame({"start_s": hit * wide, "failed": failed[hit], "requests": total[hit]})
+    order = (table["failed"] / table["requests"]).to_numpy()
+    worst = np.lexsort((table["start_s"], -table["failed"], -order))[:top]
+    return table.iloc[worst].reset_index(drop=True)
+
+
+def failures(frame: Frame, limit: int) -> pd.DataFrame:
+    """Return the first `limit` failed requests in full, times in seconds since `zero`."""
+    rows = np.flatnonzero(frame.failed & frame.judged)[:limit]
+    part = frame.samples.where(rows)
+    due = frame.at[rows]
+    after = {
+        name: np.where(column == NEVER, np.nan, column * 1e-3)
+        for name, column in (("sent", part.sent_us), ("first_byte", part.first_us))
+    }
+    return pd.DataFrame(
+        {
+            "id": [request_id(frame.recording.run, int(seq)) for seq in part.seq],
+            "channel": [CHANNELS[code] for code in part.channel],
+            "due": due,
+            **after,
+            "done": part.done_us * 1e-3,
+            "outcome": [Outcome(int(code)).name for code in part.outcome],
+            "status": part.status,
+            "version": [part.versions[code] for code in part.version],
+            "instance": [part.instances[code] for code in part.instance],
+            "conn": part.conn,
+        }
+    )
