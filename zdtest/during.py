@@ -1,0 +1,115 @@
+"""Measure anybody's own stack while a command deploys to it, or for a fixed time."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zdtest.command import Command
+from zdtest.errors import DeployFailed, LoadFailed, ZdError
+from zdtest.interrupt import Interrupt, Stopped
+from zdtest.progress import Progress
+from zdtest.run import Run, judged, run
+from zdtest.slo import Slo
+from zdtest.traffic import Load
+from zdtest.verdict import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to measure. Exactly one of `command` and `duration` (seconds) says for how long."""
+
+    url: str
+    load: Load
+    slo: Slo
+    folder: Path
+    command: Sequence[str]
+    duration: float | None
+    limit: float
+    baseline: float
+    settle: float
+    old_version: str | None
+    new_version: str | None
+
+    def as_dict(self) -> dict[str, object]:
+        """Return what the manifest tells of it."""
+        return {
+            "strategy": "command" if self.command else "duration",
+            "command": list(self.command) or None,
+            "old_version": self.old_version,
+            "new_version": self.new_version,
+            "slo": self.slo.as_dict(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What came of it: the verdict, what went wrong beside it, and the signal that ended it."""
+
+    verdict: Verdict
+    troubles: Sequence[ZdError]
+    signal: signal.Signals | None
+
+
+def during(plan: Plan) -> Finding:
+    """Return the verdict on the system at the plan's url while its command ran.
+
+    The run's folder is complete whatever happens: when the command fails, when the load dies, and
+    when we are told to stop (SIGINT, SIGTERM), which the command is told too.
+    """
+    progress = Progress()
+    with Interrupt() as interrupt:
+
+        def watch(phase: str, news: Mapping[str, Any]) -> None:
+            interrupt.check()
+            progress(phase, news)
+
+        troubles: list[ZdError] = []
+        with run(plan.folder, about=plan.as_dict(), watch=watch) as one:
+            try:
+                _measure(one, plan, progress, troubles)
+            except LoadFailed as error:
+                troubles.append(error)
+            except Stopped:
+                pass  # the interrupt keeps it, and the events have it
+            finally:
+                progress.clear()
+        return Finding(judged(plan.folder, plan.slo), troubles, interrupt.number)
+
+
+def _measure(one: Run, plan: Plan, progress: Progress, troubles: list[ZdError]) -> None:
+    with one.load(plan.url, plan.load, baseline=plan.baseline, settle=plan.settle):
+        one.mark("deploy.begin")
+        about: dict[str, object] = {}
+        try:
+            _deploy(one, plan, progress)
+        except DeployFailed as error:
+            troubles.append(error)
+            about["error"] = str(error).partition("\n")[0]
+        one.mark("deploy.end", **about)
+
+
+def _deploy(one: Run, plan: Plan, progress: Progress) -> None:
+    """Run the command, or let the time pass in which somebody deploys elsewhere."""
+    if plan.duration is not None:
+        one.wait("deploy", plan.duration)
+        return
+
+    def tick() -> None:
+        # Half a deploy is worse than one without load: the settling will say that the load died.
+        with contextlib.suppress(LoadFailed):
+            one.tick()
+
+    log = one.folder / "logs" / "command.log"
+    command = Command(plan.command, log, progress=progress)
+    try:
+        command.finish(plan.limit, tick)
+    except Stopped as stopped:
+        command.end(stopped.number)
+        raise
+    finally:
+        command.show(everything=True)

@@ -1,0 +1,224 @@
+"""zdtest inside pytest: options, markers, the ``zd`` fixture, one table at the end.
+
+Hooks and fixtures only. What they do lives elsewhere and is imported when a test needs it, so that
+pytest starts as fast with this plugin as without it.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from zdtest.errors import ConfigError, ZdError, unknown
+
+if TYPE_CHECKING:
+    from zdtest.scenario import Scenario, Setting
+
+_CLAIM = ("source", "says")
+_MARKERS = (
+    "claim(id, source, says): the documented claim that a scenario checks",
+    "topology(name, variant='documented', version='v1', **parameters): what to raise",
+)
+_SEED = pytest.StashKey[int]()
+_RUNS = pytest.StashKey[list[Path]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options begin with --zd-, environment variables with ZD_."""
+    group = parser.getgroup("zdtest", "zero-downtime verification")
+    group.addoption(
+        "--zd-engine",
+        choices=("auto", "process"),
+        default=os.environ.get("ZD_ENGINE", "auto"),
+        help="What runs the topologies (default: auto)",
+    )
+    group.addoption(
+        "--zd-report-dir",
+        type=Path,
+        default=Path("reports"),
+        help="Where runs are recorded (default: reports)",
+    )
+    group.addoption(
+        "--zd-seed",
+        type=int,
+        default=None,
+        help="Seed of every random choice (default: drawn, printed and kept)",
+    )
+    group.addoption(
+        "--zd-keep",
+        action="store_true",
+        help="Leave the topologies running; `zdtest down` ends them",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tell the markers, settle the seed."""
+    for text in _MARKERS:
+        config.addinivalue_line("markers", text)
+    given = config.getoption("--zd-seed")
+    config.stash[_SEED] = random.SystemRandom().getrandbits(32) if given is None else given
+    config.stash[_RUNS] = []
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """Say what it takes to run the same again."""
+    return (
+        f"zdtest: engine process, seed {config.stash[_SEED]}, "
+        f"reports in {config.getoption('--zd-report-dir')}"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Refuse words that mean nothing before the first test has taken its minute."""
+    for item in items:
+        for marker in item.iter_markers("claim"):
+            _check_claim(item, marker)
+        if "zd" in getattr(item, "fixturenames", ()):
+            _check_topology(item)
+
+
+def _side_by_side(config: pytest.Config) -> bool:
+    """Whether this is one of several workers of xdist."""
+    return int(getattr(config, "workerinput", {}).get("workercount", 1)) > 1
+
+
+def _check_claim(item: pytest.Item, marker: pytest.Mark) -> None:
+    for word in marker.kwargs:
+        if word not in _CLAIM:
+            raise _refused(item, unknown("word of claim", word, _CLAIM))
+    if len(marker.args) != 1:
+        raise pytest.UsageError(f"{item.nodeid}: claim needs its id, such as claim('4a', …)")
+
+
+def _check_topology(item: pytest.Item) -> None:
+    from zdtest.scenario import expect_setting
+
+    try:
+        expect_setting(_setting(item))
+    except ConfigError as error:
+        raise _refused(item, error) from error
+
+
+def _refused(item: pytest.Item, error: ConfigError) -> pytest.UsageError:
+    return pytest.UsageError(f"{item.nodeid}: {error}")
+
+
+def _setting(item: pytest.Item) -> Setting:
+    """Return what the markers and the command line say of the test."""
+    from zdtest.scenario import Setting
+
+    config = item.config
+    marker = item.get_closest_marker("topology")
+    claim = item.get_closest_marker("claim")
+    told = dict(marker.kwargs) if marker else {}
+    return Setting(
+        name=item.name.removeprefix("test_"),
+        reports=config.getoption("--zd-report-dir"),
+        seed=config.stash[_SEED],
+        topology=str(marker.args[0]) if marker and marker.args else "",
+        variant=str(told.pop("variant", "documented")),
+        version=str(told.pop("version", "v1")),
+        parameters=told,
+        claim={"id": claim.args[0], **claim.kwargs} if claim else {},
+        keep=config.getoption("--zd-keep"),
+    )
+
+
+@pytest.fixture
+def zd_seed(request: pytest.FixtureRequest) -> int:
+    """The seed of this session's random choices."""
+    return request.config.stash[_SEED]
+
+
+@pytest.fixture
+def zd(request: pytest.FixtureRequest, zd_seed: int) -> Iterator[Scenario]:
+    """The topology of the test's marker, raised, ready for load."""
+    from zdtest.scenario import scenario
+
+    setting = _setting(request.node)
+    if _side_by_side(request.config):
+        # Not a UsageError at collection: xdist would make an internal error of it.
+        pytest.fail(
+            "load tests side by side measure each other: run those that use zd without -n, or -n1",
+            pytrace=False,
+        )
+    _note(request.node, claim=setting.claim.get("id", ""), topology=_named(setting))
+    failed = ""
+    try:
+        with scenario(setting) as one:
+            try:
+                yield one
+            finally:
+                _tell(request.node, one)
+    except ZdError as error:
+        failed = f"{type(error).__name__}: {error}"
+    if failed:
+        pytest.fail(failed, pytrace=False)
+
+
+def _named(setting: Setting) -> str:
+    return f"{setting.topology} {setting.variant}"
+
+
+def _note(item: pytest.Item, **facts: object) -> None:
+    """Put facts where JUnit XML and the table at the end find them."""
+    item.user_properties.extend((f"zdtest.{name}", value) for name, value in facts.items())
+
+
+def _tell(item: pytest.Item, one: Scenario) -> None:
+    item.config.stash[_RUNS].append(one.folder)
+    _note(item, run=str(one.folder))
+    if (verdict := one.verdict) is not None:
+        least, most = verdict.downtime
+        _note(
+            item,
+            verdict=verdict.verdict,
+            requests=verdict.requests,
+            failed=verdict.failed,
+            downtime_min_ms=least * 1e3,
+            downtime_max_ms=most * 1e3,
+            failed_upper95=verdict.failed_upper95,
+        )
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Print one table of what was measured, and where it is drawn."""
+    from zdtest.table import Row, table
+
+    results: dict[str, str] = {}
+    rows: list[Row] = []
+    for category, reports in terminalreporter.stats.items():
+        for report in reports:
+            if not isinstance(report, pytest.TestReport):
+                continue
+            # An error outweighs the result of the test itself: it leaves that in doubt.
+            if category and results.get(report.nodeid) != "error":
+                results[report.nodeid] = category
+            facts = dict(report.user_properties)
+            if report.when == "teardown" and "zdtest.topology" in facts:
+                rows.append(Row.of(report.nodeid, facts))
+    if rows:
+        terminalreporter.section("zdtest")
+        terminalreporter.write_line(table(rows, results))
+        _index(terminalreporter, config)
+
+
+def _index(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Write the page that lists the runs; a summary never fails what was measured."""
+    from zdtest.report import write_index
+
+    runs = config.stash[_RUNS]
+    if not runs:
+        return
+    out = config.getoption("--zd-report-dir") / "index.html"
+    try:
+        terminalreporter.write_line(f"report   {write_index(runs, out)}")
+    except (OSError, ZdError) as error:
+        terminalreporter.write_line(f"no report: {error}")

@@ -1,0 +1,238 @@
+"""A `Run` ties it together: a folder, load on a url, marks around what happens, a verdict.
+
+The order is always the same: control server and load on, a quiet baseline, whatever the caller
+does, a quiet settling, load off, everything of ours ended, then judged and drawn from the files
+alone. What was recorded stays, however it ends.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zdtest import __version__
+from zdtest.engine import probe
+from zdtest.errors import EngineError, LoadFailed, RecordingError
+from zdtest.eventlog import EventLog
+from zdtest.host import commit, host
+from zdtest.traffic import Load, Traffic
+
+if TYPE_CHECKING:
+    from zdtest.engine.process import ProcessEngine
+    from zdtest.slo import Slo
+    from zdtest.verdict import Verdict
+
+SCHEMA = 1
+_STEP = 0.05
+
+Watcher = Callable[[str, Mapping[str, Any]], None]
+"""Hears a few times a second which phase the run is in and how the load goes."""
+
+
+class Run:
+    """One run in `folder`, on an entered `engine` that ends everything it started.
+
+    `about` is what the manifest tells beside the load: topology, variant, versions, command.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        engine: ProcessEngine,
+        mark: EventLog,
+        *,
+        about: Mapping[str, object],
+        watch: Watcher = lambda phase, news: None,
+    ) -> None:
+        self.folder = folder
+        self.engine = engine
+        self.mark = mark
+        self._about = dict(about)
+        self._watch = watch
+        self.traffic: Traffic | None = None
+        self.phase = "starting"
+        self.began = 0.0
+
+    @property
+    def name(self) -> str:
+        """Its folder's name, as it can be part of a request's id."""
+        return name_of(self.folder)
+
+    def about(self, **more: object) -> None:
+        """Tell more, or better, in the manifest; what has been told stays."""
+        self._about |= more
+        path = self.folder / "manifest.json"
+        path.write_text(json.dumps(self._about, indent=2, default=str) + "\n", "utf-8")
+
+    @contextmanager
+    def load(self, url: str, load: Load, *, baseline: float, settle: float) -> Iterator[None]:
+        """Keep `load` on `url` while the block runs, and `baseline` and `settle` seconds around it.
+
+        Whatever the block raises, the load is stopped in order and the recording closed; after an
+        exception there is no settling. Raises LoadFailed when the load could not be driven.
+        """
+        clock = {"monotonic": time.monotonic(), "wall": time.time()}
+        self.about(url=url, **load.as_dict(), clock=clock)
+        try:
+            with self._sending(Traffic(self.engine, load, url, self._control(), run=self.name)):
+                self.wait("baseline", self.began + baseline - time.monotonic())
+                self.phase = "deploy"
+                yield
+                self.wait("settle", settle)
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                self.mark("run.interrupted", by=str(error) or type(error).__name__)
+            raise
+
+    @contextmanager
+    def _sending(self, traffic: Traffic) -> Iterator[None]:
+        """Keep `traffic` going while the block runs, and close its recording in any case."""
+        self.phase = "starting"
+        traffic.start(lambda: self._watch(self.phase, {}))
+        self.began = traffic.began
+        self.traffic = traffic
+        try:
+            yield
+        finally:
+            self.phase = "stopping"
+            traffic.stop()
+
+    def wait(self, phase: str, seconds: float) -> None:
+        """Return after `seconds`, the load going on; raises LoadFailed once it does not."""
+        self.phase = phase
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            self.tick()
+            time.sleep(min(left, _STEP))
+
+    def tick(self) -> None:
+        """Tell the watcher how it goes; raises LoadFailed when the load has died."""
+        if self.traffic is not None:
+            self._watch(self.phase, self.traffic.news())
+            if not self.traffic.running:
+                raise LoadFailed(f"the load died in the {self.phase}\n{self.traffic.output()}")
+
+    def _control(self) -> str:
+        """Return the url of an echo server beside the system, which nobody touches."""
+        port = self.engine.port()
+        argv = [sys.executable, "-m", "zdtest.engine.echo", str(port)]
+        try:
+            echo = self.engine.start("control", argv)
+            probe.serves(self.engine, echo, port, "/")
+        except EngineError as error:
+            raise LoadFailed(f"the control server did not start: {error}") from error
+        return f"http://127.0.0.1:{port}/"
+
+    def judge(self, slo: Slo) -> Verdict:
+        """Return the verdict, having written it and the report beside the recording."""
+        return judged(self.folder, slo)
+
+
+@contextmanager
+def run(
+    folder: Path,
+    *,
+    about: Mapping[str, object] | None = None,
+    keep: bool = False,
+    watch: Watcher = lambda phase, news: None,
+) -> Iterator[Run]:
+    """Yield a new run in `folder`; when the context ends nothing that it started is left.
+
+    With `keep` what the engine runs may be left on purpose (`Engine.leave`). Raises RecordingError
+    when the folder holds a run already or can't be written.
+    """
+    from zdtest.engine.process import ProcessEngine
+
+    create(folder)
+    with ExitStack() as tidy:
+        mark = EventLog(folder / "events.jsonl")
+        tidy.callback(mark.close)
+        # Never another run's: what carries this name ends with it, wherever their folders are.
+        name = f"{name_of(folder)}-{secrets.token_hex(2)}"
+        engine = ProcessEngine(name, folder, on_event=mark, kept=keep)
+        tidy.enter_context(engine)
+        told = {
+            "schema": SCHEMA,
+            "run": name_of(folder),
+            "tool": f"zdtest {__version__}",
+            "engine": "process",
+            "channels": {},
+            "host": host(),
+            "git": commit(Path.cwd()),
+        }
+        yield Run(folder, engine, mark, about={**told, **(about or {})}, watch=watch)
+
+
+def create(folder: Path) -> None:
+    """Make `folder`, which must not hold a run yet."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise RecordingError(f"{folder} is not empty: expected a new or an empty folder")
+        (folder / "logs").mkdir()
+    except OSError as error:
+        raise _unwritable(folder, error.strerror) from error
+
+
+def fresh(parent: Path, label: str) -> Path:
+    """Return a new folder below `parent`, named by now and `label`; nobody else gets the same."""
+    stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{label}"
+    for n in range(1, 1000):
+        folder = parent / (stem if n == 1 else f"{stem}-{n}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise _unwritable(folder, error.strerror) from error
+        return folder
+    raise RecordingError(f"too many runs named {stem} in {parent}: expected fewer than 1000")
+
+
+def _unwritable(folder: Path, why: str | None) -> RecordingError:
+    return RecordingError(f"cannot write {folder}: {why}; expected a writable folder")
+
+
+def name_of(folder: Path) -> str:
+    """Return the folder's name with what a header or a file's name cannot carry replaced by -."""
+    words = re.sub(r"[^A-Za-z0-9._]+", "-", folder.resolve().name).strip("-")
+    return words[:80] or "run"
+
+
+def manifest_of(folder: Path) -> Mapping[str, Any]:
+    """Return what the run tells of itself; raises RecordingError where judge and report can't."""
+    from zdtest.recording import manifest
+
+    told = manifest(folder)
+    for name, optional in (("channels", False), ("slo", True)):
+        given = told.get(name)
+        if not isinstance(given, dict) and not (optional and given is None):
+            raise RecordingError(
+                f"damaged {folder}/manifest.json: {name} {given!r}, expected an object"
+            )
+    return told
+
+
+def judged(folder: Path, slo: Slo) -> Verdict:
+    """Return the verdict on the run in `folder`; ``verdict.json`` and ``report.html`` are new."""
+    from zdtest.recording import Recording
+    from zdtest.report import write_report
+    from zdtest.verdict import judge
+
+    manifest_of(folder)
+    recording = Recording.read(folder)
+    verdict = judge(recording, slo)
+    text = json.dumps(verdict.as_json(), indent=2) + "\n"
+    try:
+        (folder / "verdict.json").write_text(text, "utf-8")
+        write_report(folder)
+    except OSError as error:
+        raise _unwritable(folder, error.strerror) from error
+    return verdict

@@ -1,0 +1,166 @@
+"""`Load` says what traffic to send; `Traffic` is that load at work, in a process of its own.
+
+Locust changes the interpreter that imports it, so it never runs in this one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from zdtest import channel, duration
+from zdtest.channel import Channel
+from zdtest.engine import Engine, Instance
+from zdtest.errors import ConfigError, EngineError, LoadFailed
+
+_LOCUSTFILE = Path(__file__).with_name("load.py")
+_STARTS_WITHIN = 30.0
+_ENDS_WITHIN = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What traffic to send: open loop, `rate` requests a second over all `channels`.
+
+    `timeout` is in seconds. `options` are further options of the Locust file, by their long names
+    without the dashes in front. Raises ConfigError when any of it means nothing.
+    """
+
+    rate: float = 100.0
+    channels: str = channel.DEFAULT
+    path: str = "/"
+    timeout: float = 5.0
+    seed: int = field(default_factory=lambda: secrets.randbits(32))
+    options: Mapping[str, str | bool] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.lanes()
+        if not 0 < self.timeout <= 600:
+            raise ConfigError(f"timeout {self.timeout:g}s: expected more than 0s, at most 10m")
+
+    def lanes(self) -> list[Channel]:
+        """Return the channels with their rates."""
+        return channel.parse(self.channels, rate=self.rate, path=self.path, timeout=self.timeout)
+
+    @property
+    def longest(self) -> float:
+        """Seconds after which no request can still be on its way."""
+        return max(one.think for one in self.lanes()) + self.timeout
+
+    def as_dict(self) -> dict[str, object]:
+        """Return it as the manifest tells it."""
+        return {
+            "rate": self.rate,
+            "seed": self.seed,
+            "channels": {one.name: one.as_dict() for one in self.lanes()},
+        }
+
+    def argv(self, url: str) -> list[str]:
+        """Return the command line of the Locust file."""
+        argv = [sys.executable, "-m", "locust", "-f", str(_LOCUSTFILE)]
+        argv += ["--headless", "--only-summary", "--loglevel", "WARNING", "--host", url]
+        argv += ["--rate", repr(self.rate), "--channels", self.channels, "--path", self.path]
+        argv += ["--timeout", f"{self.timeout!r}s", "--seed", str(self.seed)]
+        for name, value in self.options.items():
+            argv += [f"--{name}"] if value is True else [f"--{name}={value}"] if value else []
+        return argv
+
+
+class Traffic:
+    """The load's process: it sends from `start` to `stop`, and tells how it goes in between."""
+
+    def __init__(self, engine: Engine, load: Load, url: str, control: str, *, run: str) -> None:
+        self.load = load
+        self._engine = engine
+        folder = engine.folder.absolute()
+        self._news = folder / "logs" / "load.jsonl"
+        self._argv = [
+            *load.argv(url),
+            *("--zd-out", str(folder), "--zd-run", run),
+            *("--zd-news", str(self._news), "--control", control),
+        ]
+        self._process: Instance | None = None
+        self._read = 0
+        self._latest: Mapping[str, Any] = {}
+        self.began = 0.0
+
+    def start(self, tick: Callable[[], None] = lambda: None) -> None:
+        """Return once the first request is due, having called `tick` in between.
+
+        Raises LoadFailed with what the load said.
+        """
+        # Its own folder and none of Locust's variables: nobody's settings change what is measured.
+        theirs = [name for name in os.environ if re.match(r"(LOCUST|ZD)_", name)]
+        unset = ["env", *(word for name in theirs for word in ("-u", name))] if theirs else []
+        try:
+            self._process = self._engine.start(
+                "load", [*unset, *self._argv], cwd=self._engine.folder
+            )
+        except EngineError as error:
+            raise LoadFailed(f"the load did not start: {error}") from error
+        deadline = time.monotonic() + _STARTS_WITHIN
+        while "began" not in self.news():
+            if not self.running or time.monotonic() > deadline:
+                said = self.output().rpartition("\n")[2].removeprefix("zdtest: ")
+                log = self._process.log
+                raise LoadFailed(f"the load never sent a request: {said or 'no word'}; see {log}")
+            tick()
+            time.sleep(0.01)
+        self.began = float(self._latest["began"])
+
+    @property
+    def process(self) -> Instance:
+        """What sends; raises LoadFailed before it has been started."""
+        if self._process is None:
+            raise LoadFailed("no load yet: expected it to have been started")
+        return self._process
+
+    @property
+    def running(self) -> bool:
+        """Whether it still sends."""
+        return self._process is not None and not self._engine.fate(self._process)
+
+    def news(self) -> Mapping[str, Any]:
+        """Return what it told last: began, and soon t, done, failed, on_the_way, lag_ms."""
+        if self._news.exists():
+            with self._news.open("rb") as file:
+                file.seek(self._read)
+                new = file.read()
+            whole = new[: new.rfind(b"\n") + 1]
+            self._read += len(whole)
+            for line in whole.splitlines():
+                self._latest = {**self._latest, **json.loads(line)}
+        return self._latest
+
+    def output(self) -> str:
+        """Return the last lines it printed."""
+        return self._engine.logs(self._process) if self._process else ""
+
+    def stop(self) -> None:
+        """Return once nothing is sent any more and the recording is closed.
+
+        Raises LoadFailed when it had died before, or does not end.
+        """
+        if self._process is None:
+            return
+        died = self._engine.fate(self._process)
+        self._engine.signal(self._process, "TERM")
+        if not self._engine.wait(self._process, self.load.longest + _ENDS_WITHIN):
+            self._engine.kill(self._process)
+            raise LoadFailed(f"the load did not end by itself\n{self.output()}")
+        if died:
+            raise LoadFailed(f"the load {died} while it was needed\n{self.output()}")
+
+
+def written(load: Load) -> str:
+    """Return the load in a few words."""
+    names = " ".join(one.name for one in load.lanes())
+    return f"{load.rate:g} requests/s on {names}, timeout {duration.written(load.timeout)}"
