@@ -1,0 +1,199 @@
+"""The shape of the package: imports run one way, functions and modules stay small."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import zdtest
+
+HOME = Path(zdtest.__file__).parent
+# Artefacts that are run by hand have no part in the package's imports.
+ARTEFACTS = ("documented", "hardened")
+
+PURE = {
+    "channel", "duration", "errors", "evidence", "history", "interval", "outage", "percent",
+    "phase", "promise", "sample", "slo", "status", "suspect", "table", "vacuity", "verdict",
+}  # fmt: skip
+"""Neither clock nor IO nor engine: files are read for them by `recording`."""
+
+FILES = {"recording", "journal", "capacity"}
+"""What the pure modules may ask besides each other."""
+
+CLOCK_AND_IO = {
+    "asyncio", "gevent", "http", "io", "locust", "os", "pathlib", "random", "select", "selectors",
+    "shutil", "signal", "socket", "ssl", "subprocess", "sys", "tempfile", "threading", "time",
+}  # fmt: skip
+
+TOO_LONG = {"recording": 420}
+"""Modules over the limit, with the lines they may have: shrink these, add none."""
+
+
+def modules() -> dict[str, Path]:
+    """Return every module of the package by its name below ``zdtest``, packages by theirs."""
+    found = {}
+    for path in HOME.rglob("*.py"):
+        below = path.relative_to(HOME)
+        if not set(ARTEFACTS) & set(below.parts):
+            parts = below.parts[:-1] if below.name == "__init__.py" else below.with_suffix("").parts
+            found[".".join(parts)] = path
+    return found
+
+
+MODULES = modules()
+
+
+@cache
+def tree(name: str) -> ast.Module:
+    return ast.parse(MODULES[name].read_text("utf-8"))
+
+
+def imports(name: str, *, lazy: bool = True) -> set[str]:
+    """Return what the module imports, ours by their names below ``zdtest.``.
+
+    Without `lazy` only what is imported when it is: not inside functions or for types alone.
+    """
+    return {
+        found
+        for node in (ast.walk(tree(name)) if lazy else _at_once(tree(name)))
+        for found in _named(node)
+    }
+
+
+def _at_once(node: ast.AST) -> Iterator[ast.AST]:
+    for child in ast.iter_child_nodes(node):
+        typing = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test)
+        if not typing and not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            yield child
+            yield from _at_once(child)
+
+
+def _named(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (_ours(alias.name) for alias in node.names)
+    elif isinstance(node, ast.ImportFrom) and node.module:
+        below = [f"{node.module}.{alias.name}" for alias in node.names]
+        ours = [_ours(one) for one in below if _ours(one) in MODULES]
+        yield from ours
+        if node.module != "zdtest" and len(ours) < len(below):
+            yield _ours(node.module)
+
+
+def _ours(name: str) -> str:
+    return name.removeprefix("zdtest.") if name.startswith("zdtest.") else name
+
+
+def top(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def foreign(name: str) -> set[str]:
+    return {top(one) for one in imports(name) if one not in MODULES}
+
+
+def importers(*packages: str) -> set[str]:
+    return {name for name in MODULES if foreign(name) & set(packages)}
+
+
+def reached(*names: str) -> set[str]:
+    """Return every module of ours that these come to import, themselves included."""
+    found: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        if (name := waiting.pop()) not in found:
+            found.add(name)
+            waiting += imports(name) & MODULES.keys()
+    return found
+
+
+def test_the_names_these_rules_use_exist():
+    """A rule about a module that was renamed would hold for ever."""
+    tops = {top(name) for name in MODULES}
+    assert tops >= PURE | {"engine", "topologies", "topology", "strategies", "run", "report"}
+    assert tops >= {"recording", "cli", "plugin", "load", "traffic", "scenario"}
+    assert set(TOO_LONG) <= {*MODULES}
+
+
+@pytest.mark.parametrize("name", sorted(one for one in MODULES if top(one) in PURE))
+def test_a_pure_module_has_neither_clock_nor_io_nor_engine(name):
+    assert foreign(name) & CLOCK_AND_IO == set()
+    assert {top(one) for one in imports(name) & MODULES.keys()} <= PURE | FILES
+
+
+def test_locust_and_gevent_are_never_reached_from_pytest_or_the_command():
+    """They change the interpreter that imports them: the load is a process of its own."""
+    theirs = importers("locust", "gevent")
+    assert "load" in theirs
+    assert reached("plugin", "cli", "scenario", "during", "report") & theirs == set()
+
+
+def test_pandas_and_matplotlib_are_only_under_report():
+    assert {top(name) for name in importers("pandas", "matplotlib")} == {"report"}
+
+
+def test_docker_is_only_under_engine():
+    assert {top(name) for name in importers("docker", "testcontainers")} <= {"engine"}
+
+
+def test_nothing_imports_the_plugin_or_the_command():
+    for name in MODULES:
+        allowed = {"cli"} if name == "__main__" else set()
+        assert imports(name) & {"cli", "plugin"} <= allowed, name
+
+
+@pytest.mark.parametrize(
+    ("below", "allowed"),
+    [
+        ("engine", {"engine", "duration", "errors"}),
+        ("topology", {"engine", "duration", "errors"}),
+        ("topologies", {"topologies", "topology", "engine", "duration", "errors"}),
+        ("strategies", {"strategies", "topology", "engine", "duration", "errors"}),
+        ("faults", {"faults", "topology", "engine", "duration", "errors", "eventlog"}),
+        ("recording", {"errors", "sample", "journal"}),
+    ],
+)
+def test_imports_run_one_way(below, allowed):
+    for name in MODULES:
+        if top(name) == below:
+            assert {top(one) for one in imports(name) & MODULES.keys()} <= allowed, name
+
+
+def test_the_report_knows_the_recording_and_not_how_it_came_about():
+    above = {"run", "traffic", "during", "scenario", "engine", "topology", "strategies", "faults"}
+    for name in MODULES:
+        if top(name) == "report":
+            assert {top(one) for one in imports(name)} & above == set(), name
+
+
+def test_no_two_modules_need_each_other_to_be_imported():
+    needed = {name: imports(name, lazy=False) & MODULES.keys() - {name} for name in MODULES}
+    while free := [name for name, needs in needed.items() if not needs]:
+        for name in free:
+            del needed[name]
+        for needs in needed.values():
+            needs.difference_update(free)
+    assert needed == {}
+
+
+def test_no_function_is_over_fifty_lines():
+    for name in MODULES:
+        for node in ast.walk(tree(name)):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                length = (node.end_lineno or node.lineno) - node.lineno + 1
+                assert length <= 50, f"{name}.{node.name} has {length} lines"
+
+
+def test_no_module_is_over_four_hundred_lines():
+    for name, path in MODULES.items():
+        lines = len(path.read_text("utf-8").splitlines())
+        assert lines <= TOO_LONG.get(name, 400), f"{name} has {lines} lines"
+
+
+def test_nothing_is_asserted_in_the_package():
+    """``python -O`` would drop it."""
+    for name in MODULES:
+        assert not any(isinstance(node, ast.Assert) for node in ast.walk(tree(name))), name

@@ -1,0 +1,124 @@
+"""The user's command: checked before, run, told to stop, and never more than that."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from own_stack import until
+
+from zdtest.command import Command, expect_command
+from zdtest.errors import ConfigError, DeployFailed
+from zdtest.progress import Progress
+
+
+def command(tmp_path: Path, *argv: str) -> Command:
+    return Command(argv, tmp_path / "command.log", progress=Progress(io.StringIO()))
+
+
+def shell(tmp_path: Path, text: str) -> Command:
+    return command(tmp_path, "sh", "-c", text)
+
+
+def nothing() -> None:
+    """Tick."""
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("no-such-command", "command no-such-command not found"),
+        ("./no such", "command './no such' not found"),
+        ("/etc/passwd", "command /etc/passwd is not an executable file"),
+        ("/etc", "command /etc is not an executable file"),
+    ],
+)
+def test_a_command_that_cannot_run_is_refused_before_it_is_run(name, said):
+    with pytest.raises(ConfigError, match=f"^{said}: expected a command to run after --$"):
+        expect_command([name])
+
+
+def test_a_command_on_the_path_or_by_its_path_is_accepted():
+    expect_command(["sh"])
+    expect_command(["/bin/sh"])
+
+
+def test_a_file_that_is_no_program_fails_the_deploy(tmp_path):
+    (tmp_path / "garbled").write_text("no program at all\n")
+    (tmp_path / "garbled").chmod(0o755)
+    with pytest.raises(DeployFailed, match=r"garbled: Exec format error$"):
+        command(tmp_path, str(tmp_path / "garbled"))
+
+
+def test_a_command_that_exits_0_has_finished(tmp_path):
+    ticks = []
+    shell(tmp_path, "sleep 0.2").finish(5, lambda: ticks.append(1))
+    assert len(ticks) > 1
+
+
+@pytest.mark.parametrize(("end", "how"), [("exit 7", "exited 7"), ("kill -9 $$", "by SIGKILL")])
+def test_a_command_that_ends_otherwise_has_failed_with_its_last_lines(tmp_path, end, how):
+    one = shell(tmp_path, f"seq 30; echo oops >&2; {end}")
+    with pytest.raises(DeployFailed, match=how) as raised:
+        one.finish(5, nothing)
+    assert str(raised.value).splitlines()[1:] == [*map(str, range(12, 31)), "oops"]
+
+
+def test_after_its_time_limit_it_is_ended(tmp_path):
+    one = shell(tmp_path, "trap 'echo told; exit 0' TERM; echo begun; sleep 20 & wait")
+    began = time.monotonic()
+    with pytest.raises(DeployFailed, match="still ran after 300ms") as raised:
+        one.finish(0.3, nothing)
+    assert time.monotonic() - began < 4
+    assert str(raised.value).endswith("begun\ntold")
+
+
+def test_one_that_ignores_the_signal_is_killed(tmp_path, monkeypatch):
+    monkeypatch.setattr("zdtest.command._GRACE", 0.2)
+    one = shell(tmp_path, "trap '' TERM; echo begun; while :; do sleep 0.05; done")
+    until(lambda: one.tail() == "begun")
+    one.end(signal.SIGTERM)
+    with pytest.raises(DeployFailed, match="was ended by SIGKILL"):
+        one.finish(5, nothing)
+
+
+def test_the_signal_reaches_the_whole_group(tmp_path):
+    one = shell(tmp_path, "sh -c 'trap \"echo child told; exit\" TERM; sleep 20 & wait' & wait $!")
+    time.sleep(0.3)
+    one.end(signal.SIGTERM)
+    until(lambda: one.tail() == "child told")
+
+
+def test_its_output_is_shown_in_whole_lines_and_the_rest_at_the_end(tmp_path, capfdbinary):
+    one = shell(tmp_path, r"printf 'a\nb\303'; read x; true")
+    one.finish(5, nothing)
+    one.show()
+    assert capfdbinary.readouterr().out == b"a\n"
+    one.show()
+    assert capfdbinary.readouterr().out == b""
+    one.show(everything=True)
+    assert capfdbinary.readouterr().out == b"b\xc3\n"
+
+
+def test_an_endless_line_is_shown_piece_by_piece(tmp_path, capfdbinary):
+    one = shell(tmp_path, "head -c 2500000 /dev/zero")
+    one.finish(5, nothing)
+    one.show()
+    assert len(capfdbinary.readouterr().out) == 2 << 20
+    one.show(everything=True)
+    assert len(capfdbinary.readouterr().out) == 2_500_001 - (2 << 20)
+
+
+def test_it_reads_nothing_from_our_input(tmp_path):
+    shell(tmp_path, "cat").finish(5, nothing)
+
+
+def test_it_carries_no_label_by_which_we_would_end_it(tmp_path):
+    one = shell(tmp_path, "env")
+    one.finish(5, nothing)
+    assert os.environ.get("ZDTEST_RUN") is None
+    assert "ZDTEST_RUN" not in (tmp_path / "command.log").read_text()

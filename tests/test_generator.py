@@ -1,0 +1,309 @@
+"""The schedule is open: what is due is sent, on time or late, whatever came of what was before."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import gevent
+import numpy as np
+import pytest
+from scripted import OK, Peer, ScriptedServer, target, until
+
+from zdtest import channel
+from zdtest.exchange import Exchange, now_ns
+from zdtest.generator import Generator, Lane
+from zdtest.sample import Outcome
+from zdtest.ticker import Ticker
+from zdtest.wire import Target, Wire
+
+pytestmark = pytest.mark.alone
+
+
+def answers(peer: Peer) -> None:
+    while peer.hear():
+        peer.say(OK)
+
+
+def is_silent(peer: Peer) -> None:
+    peer.hear()
+    peer.wait_for_end()
+
+
+class Run:
+    """A generator on its way, and what ended."""
+
+    def __init__(self, place: Target, spec: str, *, seed: int = 1, **options: Any) -> None:
+        self.ended: list[Exchange] = []
+        loop = gevent.get_hub().loop
+        self.wire = Wire(loop, place, self.ended.append)
+        self.lanes = [
+            Lane(one, self.wire, seed=seed, write_body="{}")
+            for one in channel.parse(spec, **options)
+        ]
+        self.generator = Generator(loop, run="r")
+
+    def due(self, name: str) -> Any:
+        """Return the due times of one channel, nanoseconds after the beginning."""
+        ended = sorted((one for one in self.ended if one.channel.spec.name == name), key=_seq)
+        return np.array([one.due - self.generator.began for one in ended])
+
+
+def _seq(exchange: Exchange) -> int:
+    return exchange.seq
+
+
+@contextmanager
+def run(place: Target | int, spec: str, **options: Any) -> Iterator[Run]:
+    one = Run(target(place) if isinstance(place, int) else place, spec, **options)
+    try:
+        yield one
+    finally:
+        one.generator.stop()
+        one.generator.close()
+        gevent.sleep(0)
+
+
+def complete(one: Run, seconds: float) -> None:
+    one.generator.start(one.lanes)
+    gevent.sleep(seconds)
+    one.generator.stop()
+    until(lambda: not one.generator.on_the_way)
+
+
+NOWHERE = Target("nowhere.invalid", 80, tls=False)
+"""Every request ends the moment it is sent: only the schedule is at work."""
+
+
+def test_each_channel_is_evenly_spaced_at_its_own_rate_behind_its_own_phase() -> None:
+    with run(NOWHERE, "new=3,reused=1", rate=400) as one:
+        complete(one, 0.5)
+    phases = []
+    for name, interval in ((name, 1e9 / one_rate(one, name)) for name in ("new", "reused")):
+        due = one.due(name)
+        assert len(due) == pytest.approx(0.48e9 / interval, abs=6)
+        phases.append(due[0] / interval)
+        expected = (np.arange(len(due)) + one_phase(one, name)) * interval
+        assert np.abs(due - expected).max() <= 1
+    assert all(0 <= phase < 1 for phase in phases)
+    assert phases[0] != phases[1]
+
+
+def one_rate(one: Run, name: str) -> float:
+    return next(lane.spec.rate for lane in one.lanes if lane.spec.name == name)
+
+
+def one_phase(one: Run, name: str) -> float:
+    return next(lane.phase for lane in one.lanes if lane.spec.name == name)
+
+
+def test_the_same_seed_is_the_same_schedule_and_another_is_another() -> None:
+    def due(seed: int) -> list[int]:
+        with run(NOWHERE, "new,reused", rate=500, seed=seed) as one:
+            complete(one, 0.1)
+        return list(one.due("new")[:15])
+
+    assert due(1) == due(1)
+    assert due(1) != due(2)
+
+
+def test_what_fell_due_in_a_stall_is_sent_at_once_with_the_due_time_it_had() -> None:
+    with run(NOWHERE, "new", rate=500) as one:
+        one.generator.start(one.lanes)
+        gevent.sleep(0.1)
+        begin = now_ns()
+        time.sleep(0.2)
+        end = now_ns()
+        gevent.sleep(0.1)
+        one.generator.stop()
+        missed = [each for each in one.ended if begin < each.due < end]
+        assert len(missed) == pytest.approx(100, abs=2)
+        assert all(each.done >= end for each in missed)
+        assert max(each.done for each in missed) < end + 50_000_000
+        assert np.abs(np.diff(one.due("new")) - 2_000_000).max() <= 1
+
+
+def test_a_reply_that_stalls_delays_no_other_request() -> None:
+    with ScriptedServer(is_silent) as server, run(server.port, "new,reused", rate=200) as one:
+        one.generator.start(one.lanes)
+        gevent.sleep(0.5)
+        waiting = [each for lane in one.lanes for each in lane.waiting]
+        assert len(waiting) == pytest.approx(96, abs=15)
+        assert not one.ended
+        late = [each.sent - each.due for each in waiting if each.sent]
+        assert np.median(late) < 20_000_000
+        until(lambda: server.seen >= len(waiting))
+
+
+def test_time_runs_out_at_each_channels_own_limit() -> None:
+    with (
+        ScriptedServer(is_silent) as server,
+        run(server.port, "new,slow~200ms", rate=100, timeout=0.1) as one,
+    ):
+        complete(one, 0.2)
+        for name, limit in (("new", 0.1), ("slow", 0.3)):
+            took = [each.done - each.due for each in one.ended if each.channel.spec.name == name]
+            assert min(took) >= limit * 1e9
+            assert np.median(took) < limit * 1e9 + 60_000_000
+        assert {each.outcome for each in one.ended} == {Outcome.timeout}
+        assert not one.wire.lines
+
+
+def test_every_request_ends_exactly_once_and_numbers_are_never_used_twice() -> None:
+    spec = "new,reused,idle,slow~1ms,write"
+    with ScriptedServer(answers) as server, run(server.port, spec, rate=300) as one:
+        complete(one, 0.5)
+        account = one.generator.account()
+    numbers = [each.seq for each in one.ended]
+    assert sorted(numbers) == list(range(account["scheduled"]))  # type: ignore[call-overload]
+    assert {each.outcome for each in one.ended} == {Outcome.ok}
+    assert {each.session for each in one.ended} == set(range(20))
+
+
+def test_channels_use_connections_as_they_say() -> None:
+    spec = "new,reused,idle,slow~1ms,write"
+    with ScriptedServer(answers) as server, run(server.port, spec, rate=200) as one:
+        complete(one, 0.4)
+
+    def connections(name: str) -> tuple[int, int]:
+        ended = [each.conn for each in one.ended if each.channel.spec.name == name]
+        return len(ended), len(set(ended))
+
+    for name in ("new", "slow", "idle"):
+        requests, opened = connections(name)
+        assert requests == opened, name
+    for name in ("reused", "write"):
+        requests, opened = connections(name)
+        assert opened < requests, name
+
+
+def test_an_idle_connection_rests_as_long_as_it_is_told() -> None:
+    with ScriptedServer(answers) as server, run(server.port, "idle", rate=50) as one:
+        lane = one.lanes[0]
+        lane.parked = lane.pool.most = 10
+        complete(one, 0.6)
+    by_line: dict[int, list[int]] = {}
+    for each in sorted(one.ended, key=_seq):
+        by_line.setdefault(each.conn, []).append(each.due)
+    assert len(by_line) == 10
+    rests = np.concatenate([np.diff(due) for due in by_line.values()])
+    assert np.abs(rests - 200_000_000).max() <= 10
+
+
+def test_what_is_sent_carries_its_id() -> None:
+    heard = []
+
+    def script(peer: Peer) -> None:
+        while head := peer.hear():
+            heard.append(head)
+            peer.heard = peer.heard[2:]
+            peer.say(OK)
+
+    with ScriptedServer(script) as server, run(server.port, "write", rate=50) as one:
+        complete(one, 0.1)
+    assert heard[0].startswith(b"POST / HTTP/1.1\r\nHost: 127.0.0.1:")
+    assert b"\r\nX-Request-ID: r-00000000" in heard[0]
+    assert b"\r\nContent-Length: 2\r\n" in heard[0]
+    assert len({head.rpartition(b": ")[2] for head in heard}) == len(heard) > 2
+
+
+def test_more_connections_than_files_are_our_own_failure() -> None:
+    with ScriptedServer(is_silent) as server, run(server.port, "new", rate=200) as one:
+        one.generator._most = 5
+        one.generator.start(one.lanes)
+        gevent.sleep(0.2)
+        assert len(one.wire.lines) == 5
+        assert {each.outcome for each in one.ended} == {Outcome.unsent}
+
+
+# Stopping, and the account.
+
+
+def test_after_stop_nothing_is_sent() -> None:
+    with run(NOWHERE, "new", rate=1000) as one:
+        complete(one, 0.1)
+        sent = len(one.ended)
+        gevent.sleep(0.1)
+        assert len(one.ended) == sent
+
+
+@pytest.mark.parametrize(
+    ("rate", "seconds"), [(1, 0.3), (1, 1.3), (5, 0.5), (200, 0.1), (2000, 0.3)]
+)
+def test_a_rate_that_was_kept_up_is_reached_however_short_the_run(
+    rate: float, seconds: float
+) -> None:
+    with run(NOWHERE, "new,reused", rate=rate) as one:
+        complete(one, seconds)
+        account = one.generator.account()
+    assert account["scheduled"] == len(one.ended)
+    if one.ended:
+        assert account["reached_rate"] == account["offered_rate"] == rate
+        assert account["ended"] == max(each.due for each in one.ended) * 1e-9
+    else:
+        assert account["reached_rate"] == 0
+
+
+def test_a_rate_beyond_reach_is_not_reached() -> None:
+    with run(NOWHERE, "new", rate=200_000) as one:
+        one.lanes[0].send = lambda exchange: (  # type: ignore[method-assign]
+            time.sleep(0.0001),
+            one.wire.open(exchange),
+        )[1]
+        complete(one, 0.3)
+        account = one.generator.account()
+    assert account["reached_rate"] < 0.1 * account["offered_rate"]  # type: ignore[operator]
+    assert account["scheduled"] == pytest.approx(56_000, rel=0.1)
+
+
+def test_the_control_server_is_no_part_of_the_rate() -> None:
+    with run(NOWHERE, "new", rate=100) as one:
+        spec = channel.Channel("control", 0.0, 50.0)
+        one.lanes.append(Lane(spec, one.wire, seed=1))
+        complete(one, 0.2)
+        account = one.generator.account()
+    assert account["offered_rate"] == 100
+    assert account["scheduled"] == len(one.due("new")) < len(one.ended)
+
+
+# The ticker.
+
+
+def test_the_ticker_wakes_at_the_instant_and_not_before() -> None:
+    woken: list[int] = []
+    ticker = Ticker(gevent.get_hub().loop, lambda: woken.append(now_ns()))
+    try:
+        late = []
+        for _ in range(20):
+            woken.clear()
+            instant = now_ns() + 3_000_000
+            ticker.at(instant, now_ns())
+            until(lambda: woken)
+            late.append(woken[0] - instant)
+        assert min(late) >= 0
+        assert np.median(late) < 1_000_000
+        woken.clear()
+        ticker.at(now_ns() - 5, now_ns())
+        until(lambda: woken)
+    finally:
+        ticker.close()
+    gevent.sleep(0)
+
+
+def test_without_a_timerfd_the_loops_own_timer_has_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ctypes
+
+    monkeypatch.setattr(ctypes, "PyDLL", lambda *_, **__: object())
+    woken: list[int] = []
+    ticker = Ticker(gevent.get_hub().loop, lambda: woken.append(now_ns()))
+    try:
+        for _ in range(2):
+            woken.clear()
+            instant = now_ns() + 3_000_000
+            ticker.at(instant, now_ns())
+            until(lambda: woken)
+            assert woken[0] - instant > -1_500_000
+    finally:
+        ticker.close()

@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from zdtest.outage import availability, brownouts, downtime, episodes, outages
+from zdtest.recording import ROW, Samples
+from zdtest.sample import CHANNELS, Outcome
+
+LETTERS = {
+    ".": Outcome.ok,
+    "x": Outcome.refused,
+    "r": Outcome.reset,
+    "t": Outcome.timeout,
+    "u": Outcome.unsent,
+}
+
+
+def drawn(picture: str, step: float = 0.1, channel: str = "new", began: float = 0.0) -> Samples:
+    """Return one sample a letter, `step` seconds apart: ``..xx.`` failed twice."""
+    rows = np.zeros(len(picture), ROW)
+    rows["due"] = np.round((began + step * np.arange(len(picture))) * 1e9)
+    rows["outcome"] = [LETTERS[letter] for letter in picture]
+    rows["channel"] = CHANNELS.index(channel)
+    return Samples.from_rows(rows)
+
+
+def failed(samples: Samples) -> np.ndarray:
+    return ~np.isin(samples.outcome, [Outcome.ok, Outcome.unsent])
+
+
+def found(picture: str, step: float = 0.1, merge: float = 1.0):
+    samples = drawn(picture, step)
+    return episodes(samples, failed(samples), merge)
+
+
+def test_an_outage_lasted_from_first_to_last_failure_and_within_the_ok_samples_around():
+    (outage,) = found("...xxxx...")
+    assert (outage.start, outage.end) == pytest.approx((0.3, 0.6))
+    assert outage.min == pytest.approx(0.3)
+    assert outage.max == pytest.approx(0.5)
+    assert (outage.channel, outage.failed, outage.total) == ("new", 4, 4)
+    assert not outage.open_start
+    assert not outage.open_end
+
+
+def test_nothing_is_reported_where_nothing_happened():
+    assert found("." * 50) == []
+    assert found("") == []
+
+
+def test_one_failure_lasted_no_time_at_least_and_two_intervals_at_most():
+    (outage,) = found("..x..")
+    assert outage.min == 0
+    assert outage.max == pytest.approx(0.2)
+
+
+def test_failures_at_most_a_second_apart_are_one_outage():
+    (outage,) = found("..x.........x..", step=0.1)
+    assert (outage.failed, outage.total) == (2, 11)
+
+
+def test_failures_more_than_a_second_apart_are_two():
+    first, second = found("..x..........x..", step=0.1)
+    assert (first.end, second.start) == pytest.approx((0.2, 1.3))
+    assert (first.max, second.max) == pytest.approx((0.2, 0.2))
+
+
+def test_the_distance_that_splits_is_the_callers():
+    assert len(found("..x...x..", merge=0.3)) == 2
+    assert len(found("..x...x..", merge=0.5)) == 1
+
+
+def test_different_classes_do_not_split_an_outage():
+    (outage,) = found(".xxrt.")
+    assert outage.outcomes == {"refused": 2, "reset": 1, "timeout": 1}
+
+
+def test_a_partial_outage_counts_what_was_answered_in_between():
+    (outage,) = found("..x..x..x..x...")
+    assert (outage.failed, outage.total) == (4, 10)
+
+
+def test_an_outage_at_the_start_of_the_schedule_is_open_there():
+    (outage,) = found("xx..")
+    assert outage.open_start
+    assert not outage.open_end
+    assert outage.max == pytest.approx(0.2)
+
+
+def test_an_outage_at_the_end_of_the_schedule_is_open_there():
+    (outage,) = found("..xx")
+    assert outage.open_end
+    assert not outage.open_start
+    assert outage.max == pytest.approx(0.2)
+
+
+def test_a_channel_that_never_answered_is_one_outage_open_at_both_ends():
+    (outage,) = found("xxxx")
+    assert outage.open_start
+    assert outage.open_end
+    assert outage.min == outage.max == pytest.approx(0.3)
+
+
+def test_what_the_generator_could_not_send_neither_failed_nor_was_ok():
+    (outage,) = found(".uxuuxu.")
+    assert (outage.failed, outage.total) == (2, 2)
+    assert outage.min == pytest.approx(0.3)
+    assert outage.max == pytest.approx(0.7)
+    assert found("uuuu") == []
+
+
+def test_at_a_slow_pace_neighbouring_failures_are_two_outages_within_the_same_ok_samples():
+    first, second = found(".xx.", step=2.0)
+    assert (first.min, second.min) == (0, 0)
+    assert first.max == second.max == pytest.approx(6.0)
+    assert downtime([first, second])[1] == pytest.approx(6.0)
+
+
+def together(*parts: Samples) -> Samples:
+    rows = np.zeros(sum(map(len, parts)), ROW)
+    for name in ("due", "outcome", "channel"):
+        rows[name] = np.concatenate(
+            [getattr(p, name) * (1e9 if name == "due" else 1) for p in parts]
+        )
+    return Samples.from_rows(rows)
+
+
+def test_each_channel_has_outages_of_its_own_in_order_of_start():
+    samples = together(drawn("...xx...."), drawn(".xx......", channel="write"))
+    assert [o.channel for o in outages(samples, failed(samples))] == ["write", "new"]
+
+
+def test_the_downtime_of_the_run_counts_overlapping_channels_once():
+    samples = together(drawn("...xxxx.."), drawn("..xxx....", channel="write"))
+    both = outages(samples, failed(samples))
+    least, most = downtime(both)
+    assert least == pytest.approx(0.4)
+    assert most == pytest.approx(0.6)
+
+
+def test_no_outage_is_no_downtime():
+    assert downtime([]) == (0.0, 0.0)
+
+
+def test_a_brownout_is_the_same_for_slow_replies_and_looks_past_failures():
+    samples = drawn("....x....")
+    slow = np.array([letter == "s" for letter in "..sx" + "s...."]) & (samples.outcome == 0)
+    slow[[2, 3, 5]] = True
+    (brownout,) = brownouts(samples, slow)
+    assert (brownout.failed, brownout.total) == (3, 3)
+    assert brownout.min == pytest.approx(0.3)
+    assert brownout.max == pytest.approx(0.5)
+
+
+def test_availability_is_counted_in_every_tenth_of_a_second():
+    samples = drawn("..xx....", step=0.05)
+    assert availability(samples.due, failed(samples)).tolist() == [[2, 2], [0, 2], [2, 2], [2, 2]]
+
+
+def test_availability_tells_apart_nothing_due_and_nothing_answered():
+    samples = drawn(".x.", step=0.2)
+    assert availability(samples.due, failed(samples)).tolist()[:4] == [
+        [1, 1],
+        [0, 0],
+        [0, 1],
+        [0, 0],
+    ]
+
+
+def test_availability_of_nothing_is_nothing():
+    samples = drawn("")
+    assert availability(samples.due, failed(samples)).shape == (0, 2)
+
+
+@settings(database=None, deadline=None, max_examples=200)
+@given(
+    rate=st.integers(5, 2000),
+    start=st.floats(0.5, 3.0),
+    length=st.floats(0.0, 3.0),
+    jitter=st.integers(0, 2**32 - 1),
+)
+def test_the_bounds_hold_the_truth_to_within_one_send_interval_at_each_end(
+    rate: int, start: float, length: float, jitter: int
+):
+    rng = np.random.default_rng(jitter)
+    due = np.arange(0, 8, 1 / rate) + rng.uniform(0, 1 / rate)
+    down = (due >= start) & (due < start + length)
+    rows = np.zeros(len(due), ROW)
+    rows["due"], rows["outcome"] = np.round(due * 1e9), np.where(down, 1, 0)
+    samples = Samples.from_rows(rows)
+    seen = episodes(samples, failed(samples))
+    assert len(seen) == bool(down.any())
+    for outage in seen:
+        slack = 1e-8
+        assert outage.min - slack <= length <= outage.max + slack
+        assert outage.max - outage.min <= 2 / rate + slack
+        assert outage.earliest - slack <= start <= outage.start + slack
+        assert outage.end - slack <= start + length <= outage.latest + slack
+
+
+@settings(database=None, deadline=None, max_examples=150)
+@given(st.text("....xu", max_size=60), st.sampled_from([0.05, 0.2, 0.5, 3.0]))
+def test_the_fast_search_agrees_with_looking_at_one_sample_after_the_other(
+    picture: str, merge: float
+):
+    assume("x" in picture)
+    told = [(i, c) for i, c in enumerate(picture) if c != "u"]
+    groups: list[list[int]] = []
+    for i, letter in told:
+        if letter == "x":
+            near = groups and round((i - groups[-1][-1]) * 0.1, 6) <= merge + 1e-9
+            groups[-1].append(i) if near else groups.append([i])
+    seen = found(picture, merge=merge + 1e-6)
+    assert [o.failed for o in seen] == [len(group) for group in groups]
+    for outage, group in zip(seen, groups, strict=True):
+        before = [i for i, c in told if i < group[0] and c == "."]
+        after = [i for i, c in told if i > group[-1] and c == "."]
+        inside = [i for i, _ in told if group[0] <= i <= group[-1]]
+        assert outage.total == len(inside)
+        assert outage.earliest == pytest.approx(0.1 * (before or [told[0][0]])[-1])
+        assert outage.latest == pytest.approx(0.1 * (after or [told[-1][0]])[0])
+        assert (outage.open_start, outage.open_end) == (not before, not after)

@@ -1,0 +1,242 @@
+"""zdtest inside somebody's pytest: real pytest runs, on a topology of two lines."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import textwrap
+import xml.etree.ElementTree as ET
+
+import pytest
+
+TOPOLOGY = """
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+from zdtest.engine import probe
+from zdtest.topology import Topology
+
+
+class Echo:
+    instances = ("echo",)
+    strategies = ("rolling", "recreate")
+    journal = None
+
+    def __init__(self, engine):
+        self.engine, self.port = engine, engine.port()
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def start(self, name, version):
+        argv = [sys.executable, "-m", "zdtest.engine.echo", str(self.port)]
+        self._echo = self.engine.start(name, argv, version=version)
+
+    def stop(self, name):
+        self.engine.stop(self._echo)
+
+    def ready(self, name):
+        probe.serves(self.engine, self._echo, self.port, "/")
+
+
+@contextmanager
+def raised(variant, version, engine, *, works=True):
+    stack = Echo(engine)
+    stack.start("echo", version if works else "")
+    if not works:
+        engine.run("schema", ["sh", "-c", "echo no such table; exit 1"])
+    stack.ready("echo")
+    yield stack
+
+
+topology = Topology(
+    folder=Path(__file__).parent,
+    source="nobody",
+    summary="an echo",
+    channels={"documented": "new", "hardened": "new,reused"},
+    strategies=Echo.strategies,
+    raises=raised,
+)
+"""
+
+SCENARIOS = """
+    import pytest
+    from zdtest import Inconclusive, Slo, SloViolation, recreate
+
+    LENIENT = dict(p99_ratio=None, p99_over=None, slow=None, stall="3s", min_requests=1)
+    QUICK = dict(rate=100, baseline="300ms", settle="300ms")
+
+
+    @pytest.mark.claim("1z", source="nobody", says="an echo echoes")
+    @pytest.mark.topology("./echo", variant="hardened")
+    @pytest.mark.parametrize("n", [1])
+    def test_quiet(zd, n):
+        with zd.load(**QUICK):
+            zd.mark("deploy.begin")
+            zd.wait("500ms")
+            zd.mark("deploy.end")
+        zd.expect(Slo(**LENIENT))
+
+
+    @pytest.mark.topology("./echo")
+    @pytest.mark.xfail(raises=SloViolation, strict=True, reason="down in between")
+    def test_recreated(zd):
+        with zd.load(**QUICK):
+            zd.deploy("v2", recreate)
+        zd.expect(Slo(**LENIENT))
+
+
+    @pytest.mark.topology("./echo")
+    @pytest.mark.xfail(raises=SloViolation, strict=True, reason="proves nothing: no pass, no xfail")
+    def test_unproved(zd):
+        zd.expect(Slo(**LENIENT))
+
+
+    @pytest.mark.topology("./echo", works=False)
+    def test_never_up(zd):
+        raise AssertionError("never reached")
+
+
+    def test_without_topology_is_not_asked_for_one():
+        pass
+"""
+
+
+@pytest.fixture
+def inside(pytester):
+    """A project of somebody's with one topology, and how to run pytest in it."""
+    (pytester.path / "echo").mkdir()
+    (pytester.path / "echo" / "topology.py").write_text(TOPOLOGY)
+    pytester.makeini("[pytest]\naddopts = --strict-markers\nfilterwarnings = error\n")
+
+    def run(tests: str, *options: str, how=pytester.runpytest_subprocess):
+        pytester.makepyfile(textwrap.dedent(tests))
+        return how("-p", "no:cacheprovider", *options)
+
+    return run
+
+
+def test_scenarios_from_start_to_table(inside, pytester):
+    """One run of pytest, looked at from all sides: it takes some seconds."""
+    result = inside(
+        SCENARIOS, "--zd-seed", "7", "--zd-report-dir", "out", "--junitxml", "junit.xml"
+    )
+    result.assert_outcomes(passed=2, xfailed=1, failed=1, errors=1)
+    result.stdout.fnmatch_lines(["zdtest: engine process, seed 7, reports in out"])
+    # A promise that proves nothing is neither a pass nor what xfail waits for.
+    result.stdout.fnmatch_lines(["E *zdtest.Inconclusive: the recorder did not close its file*"])
+    result.stdout.fnmatch_lines(["FAILED *::test_unproved - zdtest.*"])
+    # An error before the test is one clear line, without our own stack.
+    text = result.stdout.str()
+    assert "EngineError: schema exited 1\nno such table\n" in text
+    assert "scenario.py:" not in text
+    assert "During handling" not in text
+    rows = [line.split() for line in text.partition("= zdtest =")[2].splitlines()[1:6]]
+    told = {next(word for word in row if word in NAMES): row for row in rows}
+    assert told["quiet[1]"][0] == "1z"
+    assert told["quiet[1]"][-2:] == ["as", "expected"]
+    assert "holds" in told["quiet[1]"]
+    assert "as predicted: the document's promise breaks" in " ".join(told["recreated"])
+    assert told["unproved"][-1] == "FAILED"
+    assert told["never_up"][-3:] == ["not", "judged", "ERROR"]
+    result.stdout.fnmatch_lines(["report   out/index.html"])
+    properties = {
+        case.get("name"): {one.get("name"): one.get("value") for one in case.iter("property")}
+        for case in ET.parse(pytester.path / "junit.xml").getroot().iter("testcase")
+    }
+    assert properties["test_quiet[1]"]["zdtest.verdict"] == "holds"
+    assert properties["test_quiet[1]"]["zdtest.failed"] == "0"
+    assert properties["test_never_up"]["zdtest.topology"] == "./echo documented"
+    assert properties["test_without_topology_is_not_asked_for_one"] == {}
+    kinds = {path.name[16:] for path in (pytester.path / "out").iterdir() if path.is_dir()}
+    assert kinds == {"quiet-1", "recreated", "unproved", "never-up"}
+
+
+NAMES = ("scenario", "quiet[1]", "recreated", "unproved", "never_up")
+
+
+USES = """
+    import pytest
+
+    {marks}
+    def test_it(zd):
+        raise AssertionError("never reached")
+"""
+
+
+@pytest.mark.parametrize(
+    ("marks", "said"),
+    [
+        ('@pytest.mark.claim("4a", sorce="x")', "unknown word of claim 'sorce': did you mean"),
+        ("@pytest.mark.claim()", "claim needs its id"),
+        ("", "zd needs @pytest.mark.topology(NAME)"),
+        ('@pytest.mark.topology("custom_lp")', "unknown topology 'custom_lp': did you mean 'cus"),
+        ('@pytest.mark.topology("./echo", variant="hardend")', "did you mean 'hardened'?"),
+        ('@pytest.mark.topology("./echo", work=1)', "unknown parameter of echo 'work': did you"),
+    ],
+)
+def test_a_word_that_means_nothing_ends_pytest_before_any_test(inside, pytester, marks, said):
+    result = inside(USES.format(marks=marks), how=pytester.runpytest_inprocess)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    errors = [line for line in result.errlines if line.startswith("ERROR: ")]
+    assert len(errors) == 1
+    assert said in errors[0]
+    assert "test_it: " in errors[0]
+
+
+WORKER = """
+    def pytest_configure(config):
+        config.workerinput = {{"workercount": {workers}}}
+"""
+
+
+@pytest.mark.parametrize(("workers", "refused"), [(2, True), (1, False)])
+def test_load_tests_side_by_side_are_refused(inside, pytester, workers, refused):
+    """As in a worker of pytest-xdist."""
+    pytester.makeconftest(textwrap.dedent(WORKER.format(workers=workers)))
+    tests = """
+        import pytest
+
+        @pytest.mark.topology("./echo", works=False)
+        def test_it(zd):
+            raise AssertionError("never reached")
+
+        def test_another():
+            pass
+    """
+    result = inside(tests, how=pytester.runpytest_inprocess)
+    result.assert_outcomes(passed=1, errors=1)
+    said = "load tests side by side measure each other" in result.stdout.str()
+    assert said == refused
+
+
+def test_without_a_scenario_nothing_is_printed_or_written(inside, pytester):
+    result = inside("def test_it(): pass", how=pytester.runpytest_inprocess)
+    assert "= zdtest =" not in result.stdout.str()
+    assert re.search(r"zdtest: engine process, seed \d+, reports in reports", result.stdout.str())
+    assert not (pytester.path / "reports").exists()
+
+
+def test_a_kept_topology_runs_on_until_down(inside, pytester):
+    uses = USES.format(marks='@pytest.mark.topology("./echo")')
+    inside(uses, "--zd-keep").assert_outcomes(failed=1)
+    from zdtest.engine import kept
+
+    ours = [one["run"] for one in kept.kept() if str(pytester.path) in one["folder"]]
+    assert len(ours) == 1
+    assert kept.down(ours[0]) == ours
+
+
+HEAVY = "{'numpy', 'pandas', 'pyarrow', 'matplotlib', 'locust', 'gevent', 'docker', 'psutil'}"
+
+
+def test_the_package_and_the_plugin_load_nothing_heavy():
+    """What they cost beyond the standard library and pytest is then a few milliseconds."""
+    code = f"import sys, zdtest; print(sorted({HEAVY} & set(sys.modules)))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
+def test_pytest_starts_without_anything_heavy(inside, pytester):
+    result = inside(f"import sys\ndef test_it():\n    assert not {HEAVY} & set(sys.modules)\n")
+    result.assert_outcomes(passed=1)

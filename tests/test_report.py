@@ -1,0 +1,378 @@
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+import synthetic
+
+from zdtest.errors import RecordingError
+from zdtest.recording import Recording
+from zdtest.report import write_index, write_report
+from zdtest.report.evidence import FAILURES
+from zdtest.report.frame import Frame
+from zdtest.report.headline import verdict_word
+from zdtest.report.number import count, ms, percent, plain, span
+from zdtest.report.series import lane, throughput
+from zdtest.report.svg import render
+from zdtest.report.tally import percentiles
+from zdtest.report.timeline import GLYPH, LABEL_ROWS, place
+from zdtest.slo import Slo
+from zdtest.verdict import judge
+
+HOSTILE = "</svg></style><script>alert(1)</script>\"'&<img src=http://x.test/>$x^{2$"
+DARK_LETTERS = "v\u202e2\x00\ud800\n漢"
+
+
+OURS = """
+html head meta title style body main header section h1 h2 h3 p span strong ul li i dl div dt dd
+figure svg g path defs use text rect clippath pattern details summary pre
+table caption thead tbody tr th td
+"""
+"""Every element that a page is made of."""
+
+
+class Page(HTMLParser):
+    """What a page says and asks for."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.words: list[str] = []
+        self.rows: list[list[str]] = []
+        self.cell = False
+        self.source = path.read_text("utf-8")
+        self.feed(self.source)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th") and self.rows:
+            self.rows[-1].append("")
+            self.cell = True
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+        if self.cell:
+            self.rows[-1][-1] += data
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("td", "th"):
+            self.cell = False
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def judged(folder: Path, **changes: Any) -> Path:
+    verdict = judge(Recording.read(folder), Slo()).as_json() | changes
+    (folder / "verdict.json").write_text(json.dumps(verdict), "utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def hurt(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    """The page of a run with everything in it: failed, slow and hostile."""
+    folder = synthetic.run(
+        tmp_path_factory.mktemp("hurt") / "run",
+        requests=1000,
+        versions=(HOSTILE, "$v$"),
+        outages=[(2, 2.1, "reset", None)],
+        slow=[(3, 3.2, 2.0, ["slow"])],
+    )
+    return Page(write_report(judged(folder)))
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Callable[..., Page]:
+    """A page of a made-up run; `verdict` changes what was judged, all else is the plan."""
+
+    def made(verdict: dict[str, Any] | None = None, **plan: Any) -> Page:
+        folder = judged(synthetic.run(tmp_path / "run", **plan), **(verdict or {}))
+        return Page(write_report(folder))
+
+    return made
+
+
+def test_a_page_that_holds_says_so_with_the_bound_that_its_requests_prove(page):
+    shown = page(requests=6000)
+    assert "✓ Holds" in shown.text
+    assert "0 of 6,000" in shown.text
+    assert "0 of 2,010 failed failure rate below 0.15 % at 95 %" in shown.text
+    assert "No outage on any channel." in shown.text
+    assert "0 lost, 0 run twice" in shown.text
+
+
+def test_a_broken_page_says_why_and_shows_the_outage_and_the_failed_requests(page):
+    shown = page(requests=2000, outages=[(4.0, 4.51, "refused", ["new"])])
+    assert "✕ Broken" in shown.text
+    assert "41 of 2000 requests failed" in shown.text
+    assert ["new", "4.000s", "500ms", "525ms", "41", "41", "refused 41"] in shown.rows
+    assert ["new", "800", "759", "41"] in shown.rows  # requests, ok, refused
+    failed = [row for row in shown.rows if len(row) == 11 and row[0].startswith("run-")]
+    assert len(failed) == 41
+    assert failed[0][1] == "new"
+    assert failed[0][2].startswith("4.000")
+    assert failed[0][3:5] == ["–", "–"]  # never sent, no first byte
+    assert failed[0][6] == "refused"
+
+
+def test_an_inconclusive_page_is_no_pass_and_says_what_is_missing(page):
+    shown = page(requests=1000, deploy=(2.0, 2.001))
+    assert "? Inconclusive" in shown.text
+    assert "inside the deploy window" in shown.text
+    assert "✓" not in shown.text
+
+
+@pytest.mark.parametrize("word", ["excellent", None, "HOLDS", ["holds"]])
+def test_a_verdict_nobody_knows_is_never_shown_as_a_pass(word):
+    assert verdict_word({"verdict": word}) == "inconclusive"
+
+
+def test_the_facts_of_the_run_and_its_generator_are_on_the_page(page):
+    shown = page(
+        requests=1000,
+        stalls=[(1.0, 1.3)],
+        manifest={"command": ["./deploy.sh", "v 2"], "git": {"commit": "abc1234"}},
+    )
+    for fact in ("nowhere", "seed 1", "./deploy.sh 'v 2'", "abc1234", "reused", "/orders"):
+        assert fact in shown.text
+    assert "it stalled 1 times" in shown.text
+    assert "rate reached 200/s (100 %)" in shown.text
+    assert "zdtest judge" in shown.text
+
+
+def test_the_page_asks_the_network_for_nothing(hurt):
+    shown = hurt
+    assert "script" not in shown.tags
+    assert not {"link", "iframe", "object", "embed", "base", "form", "img"} & set(shown.tags)
+    asked = [
+        value
+        for _, name, value in shown.attributes
+        if name in ("src", "href", "xlink:href", "srcset", "action", "data", "poster")
+    ]
+    assert all(value.startswith(("#", "data:")) for value in asked), asked
+    assert not [name for _, name, _ in shown.attributes if name.startswith("on")]
+    assert "@import" not in shown.source
+    assert shown.source.count("url(") == shown.source.count("url(#")
+    policy = [v for tag, name, v in shown.attributes if tag == "meta" and "default-src" in v]
+    assert "default-src 'none'" in policy[0]
+
+
+@pytest.mark.parametrize("word", [HOSTILE, DARK_LETTERS], ids=["markup", "control characters"])
+def test_no_word_of_the_run_becomes_markup(page, word):
+    manifest = {"topology": word, "strategy": word, "command": word, "url": word, "git": word}
+    manifest |= {"host": {"name": word, word: word}, "engine": [word]}
+    shown = page(
+        {
+            "reasons": [word],
+            "slo": {word: word},
+            "outages": [{"channel": word, "outcomes": {word: 1}}],
+        },
+        requests=400,
+        manifest=manifest,
+        outages=[(0.6, 0.7, "http_5xx", None)],
+        marks=[(0.5, word, {word: word}), (0.6, "fault.begin", {"fault": word})],
+    )
+    assert not set(shown.tags) - set(OURS.split())
+    assert plain(word) in "".join(shown.words)
+    assert "\x00" not in shown.source
+    assert "\u202e" not in shown.source
+
+
+def test_a_hostile_version_stays_text_inside_the_plots(hurt):
+    shown = hurt
+    assert "script" not in shown.tags
+    drawn = shown.source[shown.source.index("<svg") : shown.source.rindex("</svg>")]
+    assert "&lt;/svg&gt;&lt;/style&gt;&lt;script&gt;" in drawn
+    assert "$v$-1 started" in drawn
+
+
+def test_figures_take_their_colours_and_font_from_the_page(hurt):
+    shown = hurt
+    drawn = shown.source[shown.source.index("<svg") :]
+    assert "var(--bad)" in drawn
+    assert "DejaVu" not in drawn
+    assert "#0000" not in drawn
+    assert "stroke: #" not in drawn
+    assert "fill: #" not in drawn
+    assert "*{" not in drawn
+
+
+def test_ids_are_the_plots_own_and_each_is_used_once(hurt):
+    shown = hurt
+    ids = [value for _, name, value in shown.attributes if name == "id"]
+    assert len(ids) == len(set(ids))
+    assert set(ids) <= set(re.findall(r"#([^)\"]+)", shown.source))
+
+
+def test_every_table_is_headed_and_every_plot_is_described(hurt):
+    shown = hurt
+    heads = shown.tags.count("th")
+    scopes = [value for tag, name, value in shown.attributes if (tag, name) == ("th", "scope")]
+    assert len(scopes) == heads
+    assert set(scopes) == {"col", "row"}
+    spoken = [v for tag, name, v in shown.attributes if (tag, name) == ("svg", "aria-label")]
+    assert len(spoken) == shown.tags.count("svg") == 6  # three plots, wide and narrow
+    assert "a lane for each of new, reused, slow, write, control" in spoken[0]
+
+
+def test_the_same_run_gives_the_same_bytes(tmp_path):
+    folder = judged(synthetic.run(tmp_path / "r", requests=1000, outages=[(2, 2.2, "reset", None)]))
+    first = write_report(folder).read_bytes()
+    assert write_report(folder).read_bytes() == first
+    assert [path.name for path in folder.glob(".*")] == []
+
+
+def test_a_run_without_a_sample_has_a_page(page):
+    shown = page(requests=0, deploy=None)
+    assert "? Inconclusive" in shown.text
+    assert shown.text.count("No sample was recorded.") == 3
+
+
+def test_a_run_cut_short_has_a_page_that_says_so(page):
+    shown = page(requests=1000, closed=False)
+    assert "? Inconclusive" in shown.text
+    assert "The recorder did not close its file" in shown.text
+
+
+def test_failures_are_listed_up_to_the_cap_and_the_rest_is_counted(page):
+    shown = page(requests=4000, outages=[(0, 15, "http_5xx", None)])
+    total = sum(1 for row in shown.rows if len(row) == 11 and row[0].startswith("run-"))
+    assert total == FAILURES
+    assert "Show the first 1,000 of 3,000" in shown.text
+    assert "The other 2,000 are in samples.arrows." in shown.text
+
+
+def test_the_control_and_what_was_never_sent_are_no_failures(page):
+    shown = page(requests=1000, outages=[(2, 2.1, "reset", ["control"]), (1, 1.1, "unsent", None)])
+    assert "Failed requests (0)" in shown.text
+    assert "control server 2 of 100 failed (98.00 % ok)" in shown.text
+
+
+def test_one_failure_of_very_many_is_never_a_hundred_percent():
+    for whole in (7, 300, 30_000, 10_000_000, 10**12):
+        shown = percent(whole - 1, whole)
+        assert 85 < float(shown.removesuffix(" %")) < 100, shown
+    assert percent(10_000_000, 10_000_000) == "100 %"
+    assert percent(0, 10) == "0 %"
+    assert percent(0, 0) == "–"
+
+
+def test_the_page_never_says_a_hundred_percent_beside_a_failure(page):
+    shown = page(requests=30_000, rate=2000, outages=[(6, 6.001, "reset", ["new"])])
+    assert "1 of 30,000" in shown.text
+    assert re.search(r"99\.99\d* % answered as expected", shown.text)
+    assert "100 % answered" not in shown.text
+
+
+def test_numbers_that_are_none_are_a_dash_and_lengths_tell_both_bounds():
+    assert (count(None), ms(float("nan")), count("12")) == ("–", "–", "–")
+    assert (count(12345), ms(0.42), ms(3500)) == ("12,345", "0.42ms", "3.5s")
+    assert span(480, 490.4) == "480ms to 490ms"
+    assert span(30, 30) == "30ms"
+
+
+def test_labels_of_marks_never_overlap_and_no_line_crosses_a_text():
+    told = [(0.1 * n, f"instance-{n} ready") for n in range(60)] + [(9.99, "at the very end")]
+    labels = place(told, length=10, inner=800)
+    assert [label.x for label in labels] == sorted(x for x, _ in told)
+    shown = [label for label in labels if label.row is not None]
+    assert shown
+    for label in shown:
+        begin = label.x * 80
+        end = begin + len(label.text) * GLYPH
+        assert end <= 800
+        assert label.row < LABEL_ROWS
+        for other in shown:
+            if label.x < other.x < label.x + (end - begin) / 80:
+                assert other.row > label.row
+
+
+def test_a_plot_is_the_same_whatever_was_drawn_before():
+    def draw(axes: Any) -> None:
+        axes.plot([1, 2])
+
+    size = {"name": "a", "about": "b", "size": (200, 100), "box": (10, 10, 10, 10)}
+    assert render(draw, **size) == render(draw, **size)
+
+
+def test_a_run_that_was_not_judged_is_refused(tmp_path):
+    folder = synthetic.run(tmp_path / "r", requests=10)
+    with pytest.raises(RecordingError, match="not judged yet"):
+        write_report(folder)
+    (folder / "verdict.json").write_text("[", "utf-8")
+    with pytest.raises(RecordingError, match="damaged"):
+        write_report(folder)
+
+
+def test_a_page_that_cannot_be_written_leaves_the_old_one(tmp_path):
+    folder = judged(synthetic.run(tmp_path / "r", requests=100))
+    (folder / "report.html").mkdir()
+    with pytest.raises(RecordingError, match="cannot write"):
+        write_report(folder)
+    assert [path.name for path in folder.glob(".*")] == []
+
+
+def test_the_index_lists_runs_newest_first_with_their_verdicts(tmp_path):
+    for day, name in enumerate(("old", "new & shiny", "unjudged"), 1):
+        clock = {"monotonic": 0.0, "wall": 1.7e9 + day * 86400}
+        outages = [(1, 1.1, "reset", None)] if name == "old" else []
+        synthetic.run(
+            tmp_path / name,
+            requests=1000,
+            outages=outages,
+            manifest={"clock": clock, "strategy": HOSTILE},
+        )
+        if name != "unjudged":
+            (judged(tmp_path / name) / "report.html").touch()
+    (tmp_path / "no run").mkdir()
+    shown = Page(write_index(tmp_path.iterdir(), tmp_path / "index.html"))
+    assert [row[0] for row in shown.rows[1:]] == ["not judged", "✓ Holds", "✕ Broken"]
+    assert shown.rows[3][3] == "20 of 1,000"
+    links = [value for _, name, value in shown.attributes if name == "href"]
+    assert links == ["./new%20%26%20shiny/report.html", "./old/report.html"]
+    assert "script" not in shown.tags
+
+
+def test_an_index_of_nothing_is_a_page(tmp_path):
+    assert "0 runs" in Page(write_index([], tmp_path / "index.html")).text
+
+
+def test_a_rate_of_replies_is_the_load_whatever_the_width_of_a_bin(tmp_path):
+    folder = synthetic.run(tmp_path / "r", requests=2050, outages=[(3, 4, "reset", None)])
+    frame = Frame(Recording.read(folder), {})
+    for wide in (0.1, 0.2, 0.5, 3.0):
+        total = throughput(frame, wide).sum(axis=1)
+        assert total[1:].between(0.75 * 200, 1.25 * 200).all(), wide
+    assert throughput(frame, 0.5)["failed"].loc[3.0:3.5].min() == 200
+
+
+def test_percentiles_and_counts_are_those_of_the_verdict(tmp_path):
+    plan = {"outages": [(9, 9.5, "timeout", None)], "slow": [(11, 12, 0.5, None)]}
+    folder = judged(synthetic.run(tmp_path / "r", requests=4000, **plan))
+    verdict = json.loads((folder / "verdict.json").read_text("utf-8"))
+    for row in percentiles(Frame(Recording.read(folder), verdict)).to_dict("records"):
+        told = verdict["phases"][row["phase"]]
+        assert (row["requests"], row["failed"]) == (told["requests"], told["failed"])
+        for name in ("p50", "p99", "max"):
+            assert row[name] == pytest.approx(told[f"{name}_ms"], rel=1e-6)
+
+
+def test_one_failed_request_of_very_many_is_seen_in_its_lane(tmp_path):
+    folder = synthetic.run(tmp_path / "r", requests=40_000, outages=[(60, 60.01, "reset", ["new"])])
+    shown = lane(Frame(Recording.read(folder), {}), "new", 900)
+    assert len(shown) == 900
+    assert (shown["failed"] > 0).sum() == 1
+    hit = shown[shown["failed"] > 0].iloc[0]
+    assert hit["left"] <= 60.01
+    assert hit["right"] >= 60

@@ -1,0 +1,112 @@
+"""A run's folder and what it starts."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from own_stack import left_of, serving
+
+from zdtest.errors import LoadFailed, RecordingError
+from zdtest.run import create, fresh, name_of, run
+from zdtest.traffic import Load
+
+NAP = [sys.executable, "-c", "import time; time.sleep(60)"]
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("reports/a-b_c.1", "a-b_c.1"),
+        ("with space", "with-space"),
+        ("ü'\"\n$(x)", "x"),
+        ("…", "run"),
+        ("x" * 200, "x" * 80),
+        (".", Path.cwd().name),
+        ("a/../b", "b"),
+    ],
+)
+def test_a_runs_name_can_be_in_a_header_and_a_file_name(folder, name):
+    assert name_of(Path(folder)) == name
+    assert re.fullmatch(r"[A-Za-z0-9._-]+", name_of(Path(folder)))
+
+
+def test_fresh_folders_are_never_shared(tmp_path):
+    made: list[Path] = []
+    threads = [
+        threading.Thread(target=lambda: made.append(fresh(tmp_path / "reports", "x")))
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(made)) == 8
+    assert all(folder.is_dir() for folder in made)
+
+
+def test_a_folder_in_use_is_refused(tmp_path):
+    create(tmp_path / "run")
+    with pytest.raises(RecordingError, match="is not empty: expected a new or an empty folder"):
+        create(tmp_path / "run")
+
+
+def test_runs_of_one_name_do_not_end_each_other(tmp_path):
+    with run(tmp_path / "a" / "run") as first:
+        nap = first.engine.start("nap", NAP)
+        with run(tmp_path / "b" / "run") as second:
+            second.engine.start("nap", NAP)
+        assert first.engine.fate(nap) == ""
+    assert first.engine.fate(nap) == "killed by SIGKILL"
+
+
+def measured(tmp_path: Path, url: str, **load: object) -> Path:
+    told = Load(rate=50, seed=3, **load)
+    with (
+        run(tmp_path / "run", about={"command": ["true"]}) as one,
+        one.load(url, told, baseline=0.1, settle=0.1),
+    ):
+        one.mark("deploy.begin")
+        one.mark("deploy.end")
+    return tmp_path / "run"
+
+
+def test_the_manifest_tells_what_ran(tmp_path):
+    with serving() as url:
+        folder = measured(tmp_path, url, channels="new=3@/a,write=1@/b")
+    told = json.loads((folder / "manifest.json").read_text())
+    assert (told["schema"], told["run"], told["url"], told["seed"]) == (1, "run", url, 3)
+    assert told["channels"]["new"]["rate"] == pytest.approx(37.5, rel=0.03)
+    assert told["channels"]["write"]["method"] == "POST"
+    assert told["command"] == ["true"]
+    assert told["host"]["cpus"] > 0
+    assert set(told["clock"]) == {"monotonic", "wall"}
+    assert left_of(folder) == []
+
+
+def test_an_interrupted_block_is_marked_and_its_recording_closed(tmp_path):
+    with (
+        serving() as url,
+        pytest.raises(KeyboardInterrupt),
+        run(tmp_path / "run") as one,
+        one.load(url, Load(rate=50), baseline=0.1, settle=60),
+    ):
+        raise KeyboardInterrupt
+    from zdtest.recording import Recording
+
+    recording = Recording.read(tmp_path / "run")
+    assert recording.mark("run.interrupted") is not None
+    assert recording.trailer is not None
+
+
+def test_a_control_server_that_cannot_start_is_the_loads_failure(tmp_path, monkeypatch):
+    said = r"^the control server did not start: cannot start control: "
+    with run(tmp_path / "run") as one:
+        monkeypatch.setattr("zdtest.run.sys.executable", "/no/such/python")
+        load = one.load("http://127.0.0.1:9/", Load(), baseline=0, settle=0)
+        with pytest.raises(LoadFailed, match=said):
+            load.__enter__()

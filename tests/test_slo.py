@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from zdtest.errors import ConfigError
+from zdtest.slo import Slo
+
+
+def test_the_default_promises_are_those_of_the_method():
+    slo = Slo()
+    assert (slo.failed, slo.bad_body, slo.lost, slo.twice, slo.stale) == (0, 0, 0, 0, 0)
+    assert (slo.p99_ratio, slo.p99_over, slo.slow) == (3.0, 0.25, 1.0)
+    assert (slo.longest_outage, slo.downtime, slo.require_rate) == (None, None, None)
+    assert (slo.min_requests, slo.merge, slo.stall, slo.converge) == (100, 1.0, 0.1, 0.0)
+
+
+def test_promises_are_written_as_name_and_value():
+    slo = Slo.parse("failed=2, slow=2s,p99_over=100ms,p99_ratio=1.5,channels=new+write")
+    assert (slo.failed, slo.slow, slo.p99_over, slo.p99_ratio) == (2, 2.0, 0.1, 1.5)
+    assert slo.channels == ("new", "write")
+
+
+def test_no_text_is_the_default():
+    assert Slo.parse("") == Slo()
+
+
+@pytest.mark.parametrize("name", ["failed", "p99_ratio", "p99_over", "slow", "lost", "stale"])
+def test_a_promise_is_switched_off_with_none(name: str):
+    assert getattr(Slo.parse(f"{name}=none"), name) is None
+
+
+@pytest.mark.parametrize("name", ["merge", "stall", "converge", "min_requests"])
+def test_a_rule_of_judging_cannot_be_switched_off(name: str):
+    with pytest.raises(ConfigError, match=name):
+        Slo.parse(f"{name}=none")
+
+
+def test_an_unknown_promise_is_answered_with_the_nearest_one():
+    with pytest.raises(ConfigError, match="did you mean 'failed'"):
+        Slo.parse("fialed=0")
+
+
+def test_an_unknown_channel_is_answered_with_the_nearest_one():
+    with pytest.raises(ConfigError, match="did you mean 'write'"):
+        Slo.parse("channels=writes")
+
+
+def test_the_control_channel_can_promise_nothing():
+    with pytest.raises(ConfigError, match="control"):
+        Slo(channels=("control",))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "failed",
+        "failed=",
+        "failed=-1",
+        "failed=1.5",
+        "failed=many",
+        "slow=-1s",
+        "slow=soon",
+        "p99_ratio=0",
+        "p99_ratio=nan",
+        "require_rate=0",
+        "require_rate=1",
+        "require_rate=x",
+    ],
+)
+def test_a_value_that_cannot_mean_anything_is_refused(text: str):
+    with pytest.raises(ConfigError, match="expected"):
+        Slo.parse(text)
+
+
+@pytest.mark.parametrize("value", [True, [1], {}, float("inf")])
+def test_a_value_of_another_kind_is_refused(value: object):
+    with pytest.raises(ConfigError, match="expected"):
+        Slo.from_dict({"failed": value})
+
+
+def test_what_was_written_to_a_manifest_comes_back_equal():
+    slo = Slo.parse("failed=3,slow=none,longest_outage=250ms,require_rate=1e-4,channels=new+slow")
+    assert Slo.from_dict(json.loads(json.dumps(slo.as_dict()))) == slo
+    assert slo.as_dict()["longest_outage"] == 0.25
+
+
+def test_without_channels_it_speaks_of_all_that_the_run_had_but_control():
+    manifest = {"channels": {"new": {}, "write": {}, "control": {}}}
+    assert Slo().spoken(manifest) == ("new", "write")
+    assert Slo(channels=("slow",)).spoken(manifest) == ("slow",)

@@ -1,0 +1,49 @@
+"""The table at the end of a pytest run."""
+
+from __future__ import annotations
+
+from zdtest.table import Row, table
+
+FACTS = {
+    "zdtest.claim": "4a",
+    "zdtest.topology": "custom_lb documented",
+    "zdtest.run": "reports/x",
+    "zdtest.verdict": "broken",
+    "zdtest.requests": 12_000,
+    "zdtest.failed": 37,
+    "zdtest.downtime_min_ms": 480.4,
+    "zdtest.downtime_max_ms": 1_490.0,
+}
+
+
+def lines(rows: list[Row], results: dict[str, str]) -> list[str]:
+    return [" ".join(line.split()) for line in table(rows, results).splitlines()]
+
+
+def test_a_row_tells_what_was_measured_and_what_was_expected():
+    row = Row.of("a.py::test_rolling", FACTS)
+    assert lines([row], {"a.py::test_rolling": "xfailed"})[1] == (
+        "4a custom_lb documented rolling broken 37 of 12,000 480 to 1,490 ms "
+        "as predicted: the document's promise breaks"
+    )
+
+
+def test_the_same_name_in_two_files_is_two_results():
+    rows = [Row.of("a.py::test_rolling", FACTS), Row.of("b.py::test_rolling", FACTS)]
+    shown = lines(rows, {"a.py::test_rolling": "xfailed", "b.py::test_rolling": "failed"})
+    assert shown[1].endswith("as predicted: the document's promise breaks")
+    assert shown[2].endswith("FAILED")
+
+
+def test_no_outage_is_told_apart_from_not_judged():
+    quiet = FACTS | {"zdtest.failed": 0, "zdtest.downtime_min_ms": 0.0, "zdtest.downtime_max_ms": 0}
+    some = {name: FACTS[name] for name in ("zdtest.claim", "zdtest.topology")}
+    shown = lines([Row.of("a::b", quiet), Row.of("a::c", some)], {"a::c": "error"})
+    assert "0 of 12,000 none" in shown[1]
+    assert shown[2] == "4a custom_lb documented c not judged ERROR"
+
+
+def test_columns_line_up():
+    rows = [Row.of("a::b", FACTS), Row.of("a::much_longer_name[x-1]", FACTS)]
+    text = table(rows, {"a::b": "passed", "a::much_longer_name[x-1]": "passed"}).splitlines()
+    assert len({line.index("as expected") for line in text[1:]}) == 1

@@ -1,0 +1,625 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import synthetic
+
+from zdtest.evidence import Evidence
+from zdtest.promise import findings
+from zdtest.recording import Recording
+from zdtest.slo import Slo
+from zdtest.verdict import Verdict, judge
+
+# A made-up run of 20 s at 200/s: the deploy runs from 6.67 s to 13.33 s and switches at 10 s.
+
+
+@pytest.fixture
+def judged(tmp_path: Path):
+    def judged(slo: str = "", **plan: Any) -> Verdict:
+        return judge(Recording.read(synthetic.run(tmp_path / "r", **plan)), Slo.parse(slo))
+
+    return judged
+
+
+def only_reason(verdict: Verdict) -> str:
+    (reason,) = verdict.reasons
+    return reason
+
+
+def test_a_clean_deploy_holds_and_gives_no_reason(judged):
+    verdict = judged()
+    assert (verdict.verdict, verdict.reasons) == ("holds", ())
+    assert (verdict.requests, verdict.failed, verdict.outages) == (4000, 0, ())
+    assert verdict.versions == {"v1": 2000, "v2": 2000}
+    assert verdict.mixed == 0.0
+    assert verdict.worst == 1.0
+
+
+# What breaks a promise.
+
+
+def test_one_failed_request_breaks_the_promise_of_none(judged):
+    verdict = judged(outages=[(8.0, 8.005, "http_5xx", ["new"])])
+    assert verdict.verdict == "broken"
+    assert only_reason(verdict).startswith(
+        "1 of 4000 requests failed, allowed 0; first http_5xx on new at +8.000 s"
+    )
+    assert verdict.failed == 1
+
+
+def test_as_many_failures_as_promised_are_no_breach(judged):
+    outage = (8.0, 8.05, "refused", None)
+    assert judged("failed=10", outages=[outage]).verdict == "holds"
+    assert judged("failed=9", outages=[outage]).verdict == "broken"
+
+
+def test_failures_before_and_after_the_deploy_count_as_well(judged):
+    assert judged(outages=[(1.0, 1.1, "refused", None)]).verdict == "broken"
+    assert judged(outages=[(18.0, 18.1, "refused", None)]).verdict == "broken"
+
+
+def test_wrong_and_cut_bodies_break_a_promise_of_their_own(judged):
+    verdict = judged("failed=none", outages=[(8.0, 8.1, "truncated", ["new"])])
+    assert verdict.verdict == "broken"
+    assert only_reason(verdict).startswith(
+        "8 replies were cut short or wrong, allowed 0; first truncated"
+    )
+    assert judged("failed=none", outages=[(8.0, 8.1, "refused", ["new"])]).verdict == "holds"
+
+
+def test_a_channel_that_the_promises_do_not_speak_of_cannot_break_them(judged):
+    verdict = judged("channels=new+reused", outages=[(8.0, 8.5, "refused", ["write"])])
+    assert verdict.verdict == "holds"
+    assert verdict.failed == 10
+
+
+def test_the_control_channel_is_in_no_figure(judged):
+    verdict = judged(outages=[(2.0, 3.0, "refused", ["control"])])
+    assert (verdict.verdict, verdict.requests, verdict.failed) == ("holds", 4000, 0)
+    assert verdict.outages == ()
+    assert "control" not in verdict.as_json()["channels"]
+
+
+def test_a_reply_slower_than_promised_beyond_its_think_time_breaks(judged):
+    verdict = judged("p99_ratio=none,p99_over=none", slow=[(8.0, 8.02, 1.1, ["slow", "new"])])
+    assert verdict.verdict == "broken"
+    assert "took longer than 1s beyond think time" in only_reason(verdict)
+    (brownout, *_) = verdict.brownouts
+    assert brownout.outcomes == {"ok": brownout.failed}
+
+
+def test_think_time_is_not_slowness(judged):
+    assert judged(think={"slow": 3.0}).verdict == "holds"
+
+
+def test_the_limit_of_slowness_is_kept_to_the_microsecond(judged, tmp_path: Path):
+    folder = synthetic.run(tmp_path / "exact", requests=4000, think={})
+    recording = Recording.read(folder)
+    recording.samples.done_us[100] = 1_000_000
+    assert judge(recording, Slo()).verdict == "holds"
+    recording.samples.done_us[100] = 1_000_001
+    assert judge(recording, Slo()).verdict == "broken"
+
+
+def test_a_p99_over_three_times_the_baseline_breaks(judged):
+    verdict = judged(slow=[(6.7, 13.3, 0.05, None)])
+    assert verdict.verdict == "broken"
+    assert only_reason(verdict).startswith("p99 in the deploy window ")
+
+
+def test_a_p99_must_keep_both_limits(judged):
+    slow = {"slow": [(6.7, 13.3, 0.3, None)], "latency": 0.2, "spread": 0.01}
+    assert judged("p99_over=none", **slow).verdict == "holds"
+    assert judged("p99_ratio=none", **slow).verdict == "broken"
+    assert judged("p99_ratio=none,p99_over=none", **slow).verdict == "holds"
+
+
+def test_a_p99_over_the_limit_by_chance_is_inconclusive(judged):
+    # One slow reply of a hundred decides over this p99.
+    verdict = judged(requests=600, rate=50, slow=[(6.0, 6.06, 0.1, None)])
+    assert verdict.verdict == "inconclusive"
+    assert "too few requests to be sure" in only_reason(verdict)
+
+
+def test_a_p99_without_a_baseline_is_inconclusive(judged):
+    verdict = judged(deploy=(0.0, 10.0))
+    assert verdict.verdict == "inconclusive"
+    assert "no ok reply in the baseline" in only_reason(verdict)
+
+
+def test_a_write_lost_after_its_ok_breaks(judged):
+    verdict = judged(lost=2)
+    assert verdict.verdict == "broken"
+    assert only_reason(verdict).startswith(
+        "2 of 400 writes answered ok were lost, allowed 0; first r-0000"
+    )
+    assert judged("lost=none", lost=2).verdict == "holds"
+
+
+def test_a_write_that_ran_twice_breaks(judged):
+    verdict = judged(twice=3)
+    assert verdict.verdict == "broken"
+    assert only_reason(verdict).startswith(
+        "3 of 400 writes ran more than once, allowed 0; first r-0000"
+    )
+
+
+def test_without_a_journal_writes_are_unknown_and_not_wrong(judged):
+    verdict = judged(journal=False)
+    assert verdict.verdict == "holds"
+    assert verdict.as_json()["writes"]["lost"] is None
+    assert "no journal" in verdict.summary()
+
+
+@pytest.fixture
+def told(tmp_path: Path):
+    """Judge a clean run with these lines added to the app's journal."""
+
+    def told(*lines: dict[str, Any], slo: str = "", **plan: Any) -> Verdict:
+        folder = synthetic.run(tmp_path / "r", **plan)
+        who = {"instance": "v2-1", "version": "v2", "pid": 7}
+        with (folder / "journal.jsonl").open("a") as journal:
+            journal.writelines(json.dumps({**who, **line}) + "\n" for line in lines)
+        return judge(Recording.read(folder), Slo.parse(slo))
+
+    return told
+
+
+EARLY = (
+    {"t": 1009.5, "event": "started"},
+    {"t": 1010.0, "event": "ready"},
+    {"t": 1009.9, "event": "request", "begin": 1009.75, "id": "r-00000001"},
+)
+
+
+def test_a_request_accepted_before_its_instance_was_ready_breaks(told):
+    verdict = told(*EARLY)
+    assert verdict.verdict == "broken"
+    assert only_reason(verdict) == (
+        "1 requests were accepted before the instance was ready or after it stopped listening, "
+        "allowed 0; first r-00000001 at +9.750 s on v2-1, accepted by v2 250.0 ms before it was "
+        "ready"
+    )
+    assert told(*EARLY, slo="early=1").verdict == "holds"
+    assert told(*EARLY, slo="early=none").verdict == "holds"
+
+
+def test_a_request_that_nobody_sent_breaks(told):
+    line = {"t": 1009.0, "event": "order", "id": "r-0fffffff", "key": None}
+    verdict = told(line)
+    assert verdict.verdict == "broken"
+    assert only_reason(verdict).startswith(
+        "1 requests arrived that nobody sent, allowed 0; first r-0fffffff at +9.000 s on v2-1"
+    )
+    assert told(line, slo="phantom=none").verdict == "holds"
+
+
+def test_a_finding_names_the_promise_that_was_not_kept(told, tmp_path: Path):
+    told(*EARLY, {"t": 1009.0, "event": "order", "id": "r-0fffffff", "key": None}, lost=1)
+    evidence = Evidence.of(Recording.read(tmp_path / "r"), Slo())
+    assert [found.promise for found in findings(evidence)] == ["lost", "phantom", "early"]
+
+
+def test_a_cut_recording_accuses_nobody_of_what_it_may_have_lost(told):
+    line = {"t": 1009.0, "event": "order", "id": "r-0fffffff", "key": None}
+    assert told(line, closed=False).verdict == "inconclusive"
+
+
+def test_a_key_with_two_effects_breaks_the_promise_of_running_once(told):
+    lines = [{"t": 1009.0, "event": "order", "key": "k", "id": None} for _ in range(2)]
+    ours = [{**line, "id": f"r-0000000{n}"} for n, line in enumerate(lines)]
+    verdict = told(*ours, slo="phantom=none")
+    assert verdict.verdict == "broken"
+    assert "1 idempotency keys had more than one effect, allowed 0" in verdict.reasons[-1]
+
+
+def test_a_session_sent_back_is_measured_and_breaks_only_a_promise_of_none(judged):
+    rolling = {"switch": (8.0, 12.0)}
+    verdict = judged(**rolling)
+    assert verdict.verdict == "holds"
+    assert verdict.as_json()["correctness"]["backwards"] > 0
+    verdict = judged("backwards=0", **rolling)
+    assert verdict.verdict == "broken"
+    assert "sent a session back from the new version, allowed 0; first r-" in only_reason(verdict)
+    assert judged("backwards=0").verdict == "holds"
+
+
+def test_a_download_of_another_length_breaks_though_it_was_answered_ok(tmp_path: Path):
+    recording = Recording.read(synthetic.run(tmp_path / "r", latency=0.01))
+    recording.manifest["channels"]["new"]["path"] = "/download?bytes=512"
+    assert judge(recording, Slo()).verdict == "holds"
+    row = int(np.flatnonzero(recording.samples.channel == 0)[7])
+    recording.samples.bytes[row] = 511
+    verdict = judge(recording, Slo())
+    assert verdict.verdict == "broken"
+    assert only_reason(verdict).startswith(
+        "1 replies answered ok were not as long as asked for, allowed 0; first r-0000"
+    )
+
+
+def test_the_correctness_of_a_run_is_in_figures_with_witnesses(told):
+    found = told(*EARLY, outages=[(8.0, 8.5, "reset", ["write"])], twice=1).as_json()
+    assert found["correctness"]["witnesses"]["early"] == [
+        {
+            "id": "r-00000001",
+            "at_s": pytest.approx(9.75),
+            "instance": "v2-1",
+            "told": "accepted by v2 250.0 ms before it was ready",
+        }
+    ]
+    assert set(found["correctness"]["witnesses"]) == {"early", "twice"}
+    counts = {k: v for k, v in found["correctness"].items() if k != "witnesses"}
+    assert counts == {
+        "lost": 0, "twice": 1, "key_twice": 0, "phantom": 0, "early": 1, "repeated": 0,
+        "backwards": 0, "cut": 0, "altered": 0, "gaps": None, "repeats": None, "stale": 0,
+        "undecided": 10, "undecided_ran": 10,
+    }  # fmt: skip
+
+
+def test_what_takes_a_journal_is_null_without_one(judged):
+    found = judged(journal=False).as_json()["correctness"]
+    unknown = ("lost", "twice", "key_twice", "phantom", "early", "repeated", "undecided_ran")
+    assert [found[name] for name in unknown] == [None] * len(unknown)
+    assert (found["backwards"], found["cut"], found["undecided"]) == (0, 0, 0)
+
+
+def test_a_reply_from_the_old_version_after_the_deploy_breaks(judged):
+    verdict = judged(switch=14.0)
+    assert verdict.verdict == "broken"
+    assert "replies not from v2 after the deploy" in only_reason(verdict)
+    assert verdict.stale > 0
+
+
+def test_replies_may_take_as_long_to_converge_as_promised(judged):
+    assert judged("converge=1s", switch=14.0).verdict == "holds"
+    assert judged("stale=none", switch=14.0).verdict == "holds"
+
+
+def test_an_outage_longer_than_promised_breaks_even_at_its_least(judged):
+    outages = [(8.0, 8.5, "refused", ["new"])]
+    assert judged("failed=none,longest_outage=490ms", outages=outages).verdict == "holds"
+    verdict = judged("failed=none,longest_outage=480ms", outages=outages)
+    assert verdict.verdict == "broken"
+    assert only_reason(verdict) == "the longest outage lasted at least 487ms, allowed 480ms"
+
+
+def test_more_downtime_than_promised_breaks(judged):
+    outages = [(8.0, 8.5, "refused", ["new"]), (11.0, 11.5, "refused", ["new"])]
+    assert judged("failed=none,downtime=1s", outages=outages).verdict == "holds"
+    assert judged("failed=none,downtime=900ms", outages=outages).verdict == "broken"
+
+
+def test_a_required_rate_that_is_not_proved_is_inconclusive_and_says_what_it_takes(judged):
+    verdict = judged("require_rate=1e-4")
+    assert verdict.verdict == "inconclusive"
+    assert "takes 29956 requests" in only_reason(verdict)
+    assert judged("require_rate=1e-2").verdict == "holds"
+
+
+def test_a_required_rate_that_is_disproved_is_broken(judged):
+    verdict = judged("failed=none,require_rate=1e-3", outages=[(8.0, 8.5, "refused", None)])
+    assert verdict.verdict == "broken"
+
+
+# What keeps a run from proving anything.
+
+
+def test_a_run_that_did_not_reach_its_rate_is_inconclusive(judged):
+    verdict = judged(trailer={"reached_rate": 197.9})
+    assert verdict.verdict == "inconclusive"
+    assert only_reason(verdict) == (
+        "inconclusive: only 197.9 of 200.0 requests/s were reached, needs 99 %"
+    )
+    assert judged(trailer={"reached_rate": 198.0}).verdict == "holds"
+
+
+def test_a_run_that_does_not_say_its_rate_is_inconclusive(judged):
+    assert "which rate" in only_reason(judged(trailer={"reached_rate": None}))
+
+
+def test_a_recording_that_was_not_closed_is_inconclusive(judged):
+    verdict = judged(closed=False)
+    assert verdict.verdict == "inconclusive"
+    assert "did not close its file" in only_reason(verdict)
+
+
+def test_a_recording_with_rows_missing_is_inconclusive(judged):
+    assert "the recorder wrote 5000" in only_reason(judged(trailer={"count": 5000}))
+
+
+def test_a_recorder_that_dropped_samples_is_inconclusive(judged):
+    assert "dropped 3 samples" in only_reason(judged(trailer={"dropped": 3}))
+
+
+def test_a_run_interrupted_before_the_deploy_ended_is_inconclusive(judged):
+    trailer = {"interrupted": True, "ended": synthetic.BEGAN + 12.0}
+    assert "interrupted" in only_reason(judged(trailer=trailer))
+
+
+def test_a_run_interrupted_after_the_deploy_still_proves_something(judged):
+    assert judged(trailer={"interrupted": True}).verdict == "holds"
+
+
+def test_a_run_without_a_deploy_is_inconclusive_and_all_baseline(judged):
+    verdict = judged(deploy=None)
+    assert verdict.verdict == "inconclusive"
+    assert "no deploy was marked" in only_reason(verdict)
+    assert verdict.phases["baseline"].requests == 4000
+
+
+def test_a_deploy_that_never_ended_runs_to_the_end_and_is_inconclusive(judged):
+    verdict = judged(deploy=(6.0, float("inf")), switch=10.0)
+    assert verdict.verdict == "inconclusive"
+    assert "the deploy's end was not marked" in only_reason(verdict)
+    assert verdict.phases["settle"].requests == 0
+    assert verdict.as_json()["window"]["end_s"] is None
+
+
+def test_a_new_version_that_was_never_seen_is_inconclusive(judged):
+    verdict = judged(switch=99.0)
+    assert verdict.verdict == "inconclusive"
+    assert "the new version v2 was never observed" in only_reason(verdict)
+
+
+def test_a_new_version_that_answered_all_along_is_inconclusive(judged):
+    verdict = judged(switch=0.0)
+    assert "already answered every request before the deploy" in only_reason(verdict)
+
+
+def test_a_new_version_named_as_the_old_one_is_inconclusive(judged):
+    verdict = judged(manifest={"old_version": "v2"})
+    assert verdict.verdict == "inconclusive"
+    assert "old and new version are both v2" in only_reason(verdict)
+
+
+def test_a_run_that_names_no_version_needs_none(judged):
+    assert judged(switch=99.0, manifest={"new_version": None}).verdict == "holds"
+
+
+def test_too_few_requests_inside_the_deploy_window_are_inconclusive(judged):
+    verdict = judged(deploy=(10.0, 10.2), switch=10.1)
+    assert verdict.verdict == "inconclusive"
+    assert "fell inside the deploy window, needs 100" in only_reason(verdict)
+    assert judged("min_requests=20", deploy=(10.0, 10.2), switch=10.1).verdict == "holds"
+
+
+def test_a_channel_without_an_ok_reply_is_inconclusive(judged):
+    slo = "failed=none,channels=new+idle"
+    verdict = judged(slo)
+    assert verdict.verdict == "inconclusive"
+    assert only_reason(verdict) == "inconclusive: channel idle has no ok reply"
+
+
+def test_requests_that_the_generator_could_not_send_are_inconclusive_and_never_failed(judged):
+    verdict = judged(outages=[(8.0, 8.1, "unsent", None)])
+    assert verdict.verdict == "inconclusive"
+    assert "could not send 20 of 4000 requests" in only_reason(verdict)
+    assert (verdict.requests, verdict.failed, verdict.unsent) == (3980, 0, 20)
+
+
+def test_a_generator_that_stalled_inside_the_deploy_is_inconclusive(judged):
+    verdict = judged(stalls=[(8.0, 8.4)])
+    assert verdict.verdict == "inconclusive"
+    assert any("stalled for 400 ms at +8.000 s" in reason for reason in verdict.reasons)
+
+
+def test_a_generator_that_stalled_outside_the_deploy_matters_not(judged):
+    assert judged("p99_ratio=none", stalls=[(2.0, 2.4)]).verdict == "holds"
+
+
+def test_a_connection_that_took_long_is_no_stall_of_the_generator(tmp_path: Path):
+    recording = Recording.read(synthetic.run(tmp_path / "r", requests=4000))
+    samples = recording.samples
+    (row,) = np.flatnonzero(samples.due >= synthetic.BEGAN + 9)[:1]
+    samples.sent_us[row] = 900_000
+    samples.done_us[row] = 910_000
+    assert judge(recording, Slo()).verdict == "holds"
+
+
+def test_an_empty_recording_is_inconclusive(judged):
+    verdict = judged(requests=0, control=0, deploy=None)
+    assert verdict.verdict == "inconclusive"
+    assert "inconclusive: no request was recorded" in verdict.reasons
+    assert verdict.worst is None
+    assert "100 %" not in verdict.summary().replace("below 100 %", "")
+    assert "no outage" not in verdict.summary()
+    assert json.loads(json.dumps(verdict.as_json(), allow_nan=False))["requests"] == 0
+
+
+def test_a_control_channel_may_be_absent(judged):
+    assert judged(control=0).verdict == "holds"
+
+
+# Evidence that does not stand.
+
+
+def test_failures_while_the_control_server_failed_too_are_inconclusive(judged):
+    together = [(8.0, 8.5, "refused", ["new", "control"])]
+    verdict = judged(outages=together)
+    assert verdict.verdict == "inconclusive"
+    assert "40 of 4000 requests failed" in only_reason(verdict)
+    assert "suspect" in only_reason(verdict)
+    assert verdict.doubtful == 40
+
+
+def test_a_suspect_host_does_not_excuse_failures_at_other_moments(judged):
+    outages = [(8.0, 8.5, "refused", ["new", "control"]), (11.0, 11.1, "refused", ["new"])]
+    assert judged(outages=outages).verdict == "broken"
+
+
+def test_refused_connections_are_not_excused_by_a_slow_control_server(judged):
+    outages = [(8.0, 8.5, "refused", ["new"])]
+    assert judged(outages=outages, slow=[(8.0, 8.5, 0.3, ["control"])]).verdict == "broken"
+
+
+def test_timeouts_while_the_control_server_was_slow_are_inconclusive(judged):
+    outages = [(8.0, 8.5, "timeout", ["new"])]
+    slow = [(8.0, 8.5, 0.3, ["control"])]
+    assert judged(outages=outages, slow=slow).verdict == "inconclusive"
+    assert judged(outages=outages).verdict == "broken"
+
+
+def test_slow_replies_while_the_control_server_was_slow_are_inconclusive(judged):
+    slow = [(8.0, 8.5, 1.5, None), (8.0, 8.5, 1.5, ["control"])]
+    verdict = judged(slow=slow)
+    assert verdict.verdict == "inconclusive"
+    assert all("suspect" in reason for reason in verdict.reasons)
+
+
+def test_slow_replies_of_a_stalled_generator_are_inconclusive(judged):
+    verdict = judged("p99_ratio=none,p99_over=none", stalls=[(8.0, 9.5)])
+    assert verdict.verdict == "inconclusive"
+    assert any("took longer than 1s" in reason for reason in verdict.reasons)
+
+
+def test_an_outage_that_is_only_suspect_is_too_long_for_nobody_to_know(judged):
+    slo = "failed=none,longest_outage=100ms,downtime=100ms"
+    verdict = judged(slo, outages=[(8.0, 8.5, "refused", ["new", "control"])])
+    assert verdict.verdict == "inconclusive"
+    assert len(verdict.reasons) == 2
+
+
+def test_what_is_broken_comes_first_and_what_is_unproved_after_it(judged):
+    verdict = judged(outages=[(8.0, 8.5, "refused", None)], closed=False)
+    assert verdict.verdict == "broken"
+    broken, note = verdict.reasons
+    assert broken.startswith("100 of 4000 requests failed")
+    assert note.startswith("inconclusive: the recorder did not close its file")
+
+
+# The figures.
+
+
+def test_the_verdict_has_the_fields_that_others_build_on(judged):
+    told = judged(outages=[(8.0, 8.5, "refused", ["new"])]).as_json()
+    assert {
+        "schema", "run", "verdict", "reasons", "requests", "failed", "failed_upper95",
+        "offered_rate", "reached_rate", "phases", "channels", "outages", "versions", "mixed_ms",
+        "writes", "downtime_min_ms", "downtime_max_ms", "brownouts", "slo", "window", "suspect",
+        "undecided", "stale", "availability_100ms_worst",
+    } <= set(told)  # fmt: skip
+    assert set(told["phases"]) == {"baseline", "deploy", "settle"}
+    assert {"requests", "failed", "p50_ms", "p99_ms", "max_ms", "failed_upper95"} == set(
+        told["phases"]["deploy"]
+    )
+    assert {"requests", "failed", "downtime_min_ms", "downtime_max_ms"} == set(
+        told["channels"]["new"]
+    )
+    (outage,) = told["outages"]
+    assert {"channel", "start_s", "min_ms", "max_ms", "failed", "total", "outcomes"} <= set(outage)
+    assert outage["start_s"] == pytest.approx(8.0, abs=0.013)
+    assert outage["min_ms"] == pytest.approx(487.5)
+    assert outage["max_ms"] == pytest.approx(512.5)
+    assert json.loads(json.dumps(told, allow_nan=False)) == told
+    assert Slo.from_dict(told["slo"]) == Slo()
+
+
+def test_a_request_under_way_when_the_deploy_begins_belongs_to_the_deploy(judged):
+    verdict = judged(deploy=(10.0, 15.0), think={"slow": 2.0}, channels={"slow": 1.0}, rate=100)
+    assert verdict.phases["baseline"].requests == pytest.approx(800, abs=5)
+    assert verdict.phases["deploy"].requests == pytest.approx(700, abs=5)
+
+
+def test_the_phases_add_up_to_the_run(judged):
+    verdict = judged(outages=[(8.0, 8.5, "refused", None), (15.0, 15.1, "reset", None)])
+    assert sum(figures.requests for figures in verdict.phases.values()) == verdict.requests == 4000
+    assert sum(figures.failed for figures in verdict.phases.values()) == verdict.failed == 120
+    assert sum(channel.failed for channel in verdict.channels.values()) == 120
+    assert verdict.undecided == 20
+
+
+def test_percentiles_are_the_nearest_rank_of_ok_replies_beyond_think_time(tmp_path: Path):
+    recording = Recording.read(synthetic.run(tmp_path / "r", requests=100, deploy=None, control=0))
+    channel = recording.samples.channel
+    think = np.where(channel == 3, 500_000, 0)
+    recording.samples.done_us[:] = np.arange(1, 101) * 1000 + think
+    baseline = judge(recording, Slo()).phases["baseline"]
+    assert (baseline.p50, baseline.p99, baseline.max) == pytest.approx((0.05, 0.099, 0.1))
+
+
+def test_streams_have_no_latency_and_do_not_enter_percentiles(judged):
+    verdict = judged(
+        channels={"new": 1.0, "stream": 1.0}, slow=[(0, 99, 3.0, ["stream"])], journal=False
+    )
+    assert verdict.verdict == "holds"
+    assert verdict.phases["deploy"].max < 1
+
+
+def test_versions_are_mixed_from_the_first_new_reply_to_the_last_old_one(judged):
+    verdict = judged(switch=(9.0, 11.0))
+    assert 1.5 < verdict.mixed <= 2.0
+    assert verdict.as_json()["mixed_ms"] == verdict.mixed * 1e3
+
+
+def test_an_atomic_switch_mixes_nothing_though_requests_were_under_way(judged):
+    assert judged(think={"slow": 2.0}).mixed == 0.0
+
+
+def test_without_named_versions_the_first_and_last_seen_are_compared(judged):
+    unnamed = {"old_version": None, "new_version": None}
+    assert 1.5 < judged(switch=(9.0, 11.0), manifest=unnamed).mixed <= 2.0
+
+
+def test_ten_bad_tenths_cannot_hide_in_a_good_run(judged):
+    verdict = judged(outages=[(8.0, 8.2, "refused", None)])
+    assert verdict.worst == 0.0
+
+
+def test_the_summary_states_the_bound_and_never_rounds_to_all_well(judged):
+    summary = judged(
+        requests=40_000, rate=2000, outages=[(8.0, 8.0004, "refused", ["new"])]
+    ).summary()
+    assert "failed in the deploy window: failure rate below 0.0" in summary
+    assert "1 of 40000 failed in the whole run: 99.997 %" in summary
+    assert "100 %" not in summary
+
+
+def test_the_summary_of_a_clean_run_says_how_much_that_proves(judged):
+    verdict = judged()
+    window = verdict.phases["deploy"].requests
+    assert (
+        f"0 of {window} failed in the deploy window: failure rate below 0.23 % at 95 %"
+        in verdict.summary()
+    )
+
+
+def test_the_same_recording_can_be_judged_again_by_other_promises(tmp_path: Path):
+    recording = Recording.read(
+        synthetic.run(tmp_path / "r", outages=[(8.0, 8.5, "refused", ["new"])])
+    )
+    assert judge(recording, Slo()).verdict == "broken"
+    assert judge(recording, Slo.parse("failed=40")).verdict == "holds"
+    assert judge(recording, Slo()).verdict == "broken"
+
+
+@pytest.mark.parametrize("rate", [200, 2000])
+@pytest.mark.parametrize("length", [0.03, 0.1, 0.5, 3.0])
+def test_every_scripted_outage_is_found_and_sized_within_a_send_interval_at_each_end(
+    judged, rate: int, length: float
+):
+    start = 5.0
+    verdict = judged(
+        rate=rate,
+        requests=12 * rate,
+        channels={"new": 1.0, "reused": 1.0},
+        outages=[(start, start + length, "refused", None)],
+    )
+    assert len(verdict.outages) == 2
+    for outage in verdict.outages:
+        assert outage.min <= length + 1e-6
+        assert outage.max >= length - 1e-6
+        assert outage.max - outage.min <= 2 * 2 / rate + 1e-6
+
+
+def test_a_hole_in_the_schedule_counts_by_its_own_bound(tmp_path):
+    folder = synthetic.run(tmp_path / "run", stalls=[(10.0, 10.4)])
+    recording = Recording.read(folder)
+    latencies = {"p99_ratio": None, "p99_over": None}
+    assert judge(recording, Slo(**latencies)).verdict == "inconclusive"
+    longer = judge(recording, Slo(**latencies, hole=1.0))
+    assert longer.verdict == "holds"
+    assert longer.suspect["stalled"], "it is still told"
