@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 
+from zdtest.arrows import RowWriter
+from zdtest.beside import MESSAGE, RETRY
 from zdtest.recording import ROW, ROW_FORMAT, SampleWriter
 from zdtest.sample import CHANNELS, Outcome
 
@@ -25,6 +27,57 @@ _TOP: Final = 0xFFFF_FFFF
 _WORDS: Final = 0xFFFF
 
 
+class Writer(Protocol):
+    """Where rows go in the end: a file, or the process that keeps it."""
+
+    def append(
+        self, rows: NDArray[np.void], versions: Sequence[str], instances: Sequence[str]
+    ) -> None:
+        """Keep `rows`; their version and instance codes index the lists."""
+
+    def close(self, trailer: Mapping[str, object]) -> None:
+        """Keep the trailer; nothing comes after it."""
+
+
+class Side:
+    """Rows of one kind that go into a file of their own beside the samples.
+
+    They are few: what is taken waits as tuples until `news` or `write`, four million at the most;
+    past that rows are `dropped`, and counted.
+    """
+
+    def __init__(self, path: Path, dtype: np.dtype[np.void]) -> None:
+        self._writer = RowWriter(path, dtype)
+        self._dtype = dtype
+        self._taken: list[tuple[int, ...]] = []
+        self.count = 0
+        self.dropped = 0
+
+    def take(self, *row: int) -> None:
+        """Record one row, its fields in the order of the dtype."""
+        if len(self._taken) < _MOST:
+            self._taken.append(row)
+        else:
+            self.dropped += 1
+
+    def news(self) -> NDArray[np.void]:
+        """Hand over the rows taken since this was last asked: they are the caller's to write."""
+        taken, self._taken = self._taken, []
+        return np.array(taken, self._dtype)
+
+    def write(self, run: Callable[..., Any], rows: NDArray[np.void] | None = None) -> None:
+        """Put the news on disk, or these `rows` that somebody else took; `run` as for samples."""
+        rows = self.news() if rows is None else rows
+        if len(rows):
+            run(self._writer.append, rows)
+            self.count += len(rows)
+
+    def close(self) -> None:
+        """Write what is left, and the trailer."""
+        self.write(_at_once)
+        self._writer.close({"count": self.count, "dropped": self.dropped})
+
+
 class Recorder:
     """Takes each ended exchange once; whoever owns it asks for `news` and calls `write` regularly.
 
@@ -33,8 +86,8 @@ class Recorder:
     counted.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._writer = SampleWriter(path)
+    def __init__(self, to: Path | Writer) -> None:
+        self._writer: Writer = SampleWriter(to) if isinstance(to, Path) else to
         # The first batch makes pyarrow load half of itself: now, not while the schedule runs.
         self._writer.append(np.empty(0, ROW), [""], [""])
         self._buffer = bytearray(_ROWS * _SIZE)
@@ -72,6 +125,20 @@ class Recorder:
         if self._fill == _ROWS:
             self._turn()
 
+    def add(
+        self, rows: NDArray[np.void], versions: Sequence[str], instances: Sequence[str]
+    ) -> None:
+        """Take rows that another recorder packed; their codes index the lists, and are changed."""
+        for name, words, known in (
+            ("version", versions, self._versions),
+            ("instance", instances, self._instances),
+        ):
+            raw = [word.encode() for word in words]
+            codes = [(known.get(word) or _code(known, word)) if word else 0 for word in raw]
+            rows[name] = np.array(codes, np.uint16)[rows[name]]
+        self._turn()
+        self._full.append(rows)
+
     def _turn(self) -> None:
         """Put the rows at hand aside, and go on with an empty buffer."""
         if self._fill:
@@ -102,6 +169,11 @@ class Recorder:
             self.tally[pair] = self.tally.get(pair, 0) + count
 
     @property
+    def sides(self) -> list[Side]:
+        """What it records beside the samples."""
+        return [side for side in (self.messages, self.retries) if side is not None]
+
+    @property
     def waiting(self) -> int:
         """How many rows of the news so far are not on disk yet."""
         return self._waiting
@@ -113,6 +185,8 @@ class Recorder:
         event loop, so that compressing does not hold up the schedule. Not to be called again
         before it has returned.
         """
+        for side in self.sides:
+            side.write(run)
         chunks = len(self._unwritten)
         if not chunks:
             return
@@ -135,8 +209,14 @@ class Recorder:
     def close(self, trailer: Mapping[str, object]) -> None:
         """Write what is left, and the trailer."""
         self.news()
-        self.write(lambda append, *rows: append(*rows))
+        self.write(_at_once)
+        for side in self.sides:
+            side.close()
         self._writer.close({"count": self.count, "dropped": self.dropped, **trailer})
+
+
+def _at_once(append: Callable[..., Any], *rows: Any) -> None:
+    append(*rows)
 
 
 def _code(words: dict[bytes, int], word: bytes) -> int:
