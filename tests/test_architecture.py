@@ -21,7 +21,7 @@ PURE = {
 }  # fmt: skip
 """Neither clock nor IO nor engine: files are read for them by `recording`."""
 
-FILES = {"recording", "journal", "capacity"}
+FILES = {"recording", "beside", "journal", "capacity"}
 """What the pure modules may ask besides each other."""
 
 CLOCK_AND_IO = {
@@ -29,7 +29,7 @@ CLOCK_AND_IO = {
     "shutil", "signal", "socket", "ssl", "subprocess", "sys", "tempfile", "threading", "time",
 }  # fmt: skip
 
-TOO_LONG = {"recording": 420}
+TOO_LONG: dict[str, int] = {}
 """Modules over the limit, with the lines they may have: shrink these, add none."""
 
 
@@ -153,7 +153,8 @@ def test_nothing_imports_the_plugin_or_the_command():
         ("topologies", {"topologies", "topology", "engine", "duration", "errors"}),
         ("strategies", {"strategies", "topology", "engine", "duration", "errors"}),
         ("faults", {"faults", "topology", "engine", "duration", "errors", "eventlog"}),
-        ("recording", {"errors", "sample", "journal"}),
+        ("arrows", {"errors"}),
+        ("recording", {"errors", "sample", "journal", "arrows", "beside"}),
     ],
 )
 def test_imports_run_one_way(below, allowed):

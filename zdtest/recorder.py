@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import numpy as np
 
 from zdtest.arrows import RowWriter
-from zdtest.beside import MESSAGE, RETRY
 from zdtest.recording import ROW, ROW_FORMAT, SampleWriter
 from zdtest.sample import CHANNELS, Outcome
 
@@ -39,6 +38,16 @@ class Writer(Protocol):
         """Keep the trailer; nothing comes after it."""
 
 
+class SideWriter(Protocol):
+    """Where rows of a `Side` go in the end."""
+
+    def append(self, rows: NDArray[np.void]) -> None:
+        """Keep `rows`."""
+
+    def close(self, trailer: Mapping[str, object]) -> None:
+        """Keep the trailer; nothing comes after it."""
+
+
 class Side:
     """Rows of one kind that go into a file of their own beside the samples.
 
@@ -46,8 +55,8 @@ class Side:
     past that rows are `dropped`, and counted.
     """
 
-    def __init__(self, path: Path, dtype: np.dtype[np.void]) -> None:
-        self._writer = RowWriter(path, dtype)
+    def __init__(self, to: Path | SideWriter, dtype: np.dtype[np.void]) -> None:
+        self._writer: SideWriter = RowWriter(to, dtype) if isinstance(to, Path) else to
         self._dtype = dtype
         self._taken: list[tuple[int, ...]] = []
         self.count = 0
@@ -84,10 +93,16 @@ class Recorder:
     `take` only packs, so it can be called from the event loop itself. What the disk is too slow
     to take waits in memory, up to four million rows (170 MB). Past that rows are `dropped`, and
     counted.
+
+    What it is given as `messages` and `retries` is written and closed with the samples.
     """
 
-    def __init__(self, to: Path | Writer) -> None:
+    def __init__(
+        self, to: Path | Writer, *, messages: Side | None = None, retries: Side | None = None
+    ) -> None:
         self._writer: Writer = SampleWriter(to) if isinstance(to, Path) else to
+        self.messages = messages
+        self.retries = retries
         # The first batch makes pyarrow load half of itself: now, not while the schedule runs.
         self._writer.append(np.empty(0, ROW), [""], [""])
         self._buffer = bytearray(_ROWS * _SIZE)

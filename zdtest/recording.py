@@ -4,6 +4,8 @@
 
     reports/<run>/
       samples.arrows   one row a scheduled request (Arrow IPC stream, zstd), closed by a trailer
+      messages.arrows  one row a numbered message, where a channel is a stream
+      retries.arrows   one row a write asked again, where writes carry an Idempotency-Key
       events.jsonl     marks, one JSON object a line: {"t": monotonic seconds, "mark": name, ...}
       manifest.json    what ran: url, rate, seed, channels, SLO, versions, host
       journal.jsonl    the app's own account of its lifecycle and requests, where there is one
@@ -31,6 +33,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from zdtest.arrows import SCHEMA as SCHEMA
+from zdtest.arrows import ArrowWriter, batches, ours, plain, scan, schema
+from zdtest.beside import MESSAGE, RETRY, Beside
 from zdtest.errors import RecordingError
 from zdtest.journal import Journal
 from zdtest.sample import CHANNELS, Mark, Outcome, Sample
@@ -39,9 +44,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
-
-SCHEMA = 1
-"""Version of the folder's layout; a reader refuses a newer one."""
 
 NEVER = 0xFFFF_FFFF
 """The offset of a moment that never came."""
@@ -70,26 +72,18 @@ ROW_FORMAT = "<qIIIIIIHHHHBB"
 
 _PLAIN = [name for name in ROW.names or () if name not in ("due", "version", "instance")]
 _TEXT = pa.dictionary(pa.uint16(), pa.utf8())
-_ARROW = pa.schema(
+_ARROW = schema(
     [pa.field("due", pa.int64())]
     + [pa.field(name, pa.from_numpy_dtype(ROW[name])) for name in _PLAIN]
-    + [pa.field("version", _TEXT), pa.field("instance", _TEXT)],
-    metadata={"zdtest": str(SCHEMA)},
+    + [pa.field("version", _TEXT), pa.field("instance", _TEXT)]
 )
 
 
-class SampleWriter:
+class SampleWriter(ArrowWriter):
     """Appends packed rows to ``samples.arrows``; `close` ends it with the trailer."""
 
     def __init__(self, path: Path) -> None:
-        try:
-            self._sink = path.open("wb")
-        except OSError as error:
-            raise RecordingError(
-                f"cannot write {path}: {error.strerror}; expected a writable folder"
-            ) from error
-        options = pa.ipc.IpcWriteOptions(compression="zstd", emit_dictionary_deltas=False)
-        self._writer = pa.ipc.new_stream(self._sink, _ARROW, options=options)
+        super().__init__(path, _ARROW)
 
     def append(
         self, rows: NDArray[np.void], versions: Sequence[str], instances: Sequence[str]
@@ -101,18 +95,7 @@ class SampleWriter:
         for name, words in (("version", versions), ("instance", instances)):
             codes = pa.array(np.ascontiguousarray(rows[name]))
             columns.append(pa.DictionaryArray.from_arrays(codes, pa.array(words, pa.utf8())))
-        self._writer.write_batch(pa.record_batch(columns, schema=_ARROW))
-        self._sink.flush()
-
-    def close(self, trailer: Mapping[str, object]) -> None:
-        """End the file: without this a recording proves nothing."""
-        columns = [pa.array([], field.type) for field in _ARROW]
-        self._writer.write_batch(
-            pa.record_batch(columns, schema=_ARROW),
-            custom_metadata={"trailer": json.dumps(trailer)},
-        )
-        self._writer.close()
-        self._sink.close()
+        self.put(columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +208,10 @@ class Recording:
     trailer: Mapping[str, Any] | None
     journal: Journal | None = field(repr=False, default=None)
     """The app's journal, None where the app keeps none; parsed when it is asked for."""
+    messages: Beside | None = field(repr=False, default=None)
+    """What the streams' subscribers got (`MESSAGE`), None where nobody kept an account of it."""
+    retries: Beside | None = field(repr=False, default=None)
+    """The writes asked again under their key (`RETRY`), None where they carried none."""
 
     @property
     def run(self) -> str:
@@ -278,24 +265,15 @@ class Recording:
             marks=tuple(sorted(marks, key=lambda mark: mark.at)),
             trailer=trailer,
             journal=Journal.read(journal) if journal.exists() else None,
+            messages=Beside.read(folder / "messages.arrows", MESSAGE),
+            retries=Beside.read(folder / "retries.arrows", RETRY),
         )
 
 
 def read_samples(path: Path) -> tuple[Samples, Mapping[str, Any] | None]:
     """Return the samples in `path` in due order, and the trailer, None when it was never closed."""
-    if not path.exists():
+    if not ours(path, _ARROW):
         return Samples.from_rows(np.empty(0, ROW)), None
-    try:
-        stream = pa.ipc.open_stream(pa.memory_map(str(path)))
-        known = (stream.schema.metadata or {}).get(b"zdtest")
-    except (pa.ArrowInvalid, OSError) as error:
-        if path.stat().st_size == 0:
-            return Samples.from_rows(np.empty(0, ROW)), None
-        raise RecordingError(f"not a zdtest recording: {path}: {error}") from error
-    if known is None or not stream.schema.equals(_ARROW):
-        raise RecordingError(
-            f"foreign recording {path}: expected the columns {', '.join(_ARROW.names)}"
-        )
     return _read(path)
 
 
@@ -306,17 +284,17 @@ def _read(path: Path) -> tuple[Samples, Mapping[str, Any] | None]:
     batch into its place while it is still in the processor's cache: nothing is held twice. One
     thread is quicker than many, as a column of a batch is decompressed in microseconds.
     """
-    counts, trailer = _scan(path)
+    counts, trailer = scan(path, _ARROW.get_field_index("outcome"))
     columns = {name: np.empty(sum(counts), ROW[name]) for name in _ARROW.names}
     words: dict[str, dict[str, int]] = {"version": {"": 0}, "instance": {"": 0}}
     at = 0
     try:
-        for count, batch in zip(counts, _stream(path), strict=False):
+        for count, batch in zip(counts, batches(path), strict=False):
             if not count:
                 continue
             place = slice(at, at + count)
             for name in ("due", *_PLAIN):
-                columns[name][place] = _plain(batch.column(name), ROW[name])
+                columns[name][place] = plain(batch.column(name), ROW[name])
             for name, known in words.items():
                 columns[name][place] = _codes(batch.column(name), known)
             np.cumsum(columns["due"][place], out=columns["due"][place])
@@ -338,35 +316,10 @@ def _read(path: Path) -> tuple[Samples, Mapping[str, Any] | None]:
     return samples, trailer
 
 
-def _stream(path: Path, fields: list[int] | None = None) -> Any:
-    """Return the file as an iterator of batches, of all columns or the numbered ones."""
-    options = pa.ipc.IpcReadOptions(included_fields=fields, use_threads=False)
-    return pa.ipc.open_stream(pa.memory_map(str(path)), options=options)
-
-
-def _scan(path: Path) -> tuple[list[int], Mapping[str, Any] | None]:
-    """Return the rows of each whole batch up to the end or the cut, and the trailer if reached."""
-    stream = _stream(path, [_ARROW.get_field_index("outcome")])
-    counts: list[int] = []
-    while True:
-        try:
-            batch, metadata = stream.read_next_batch_with_custom_metadata()
-        except (StopIteration, pa.ArrowInvalid, OSError):
-            return counts, None
-        if metadata is not None and b"trailer" in metadata:
-            return counts, json.loads(metadata[b"trailer"])
-        counts.append(batch.num_rows)
-
-
-def _plain(column: Any, dtype: Any) -> NDArray[Any]:
-    """Return one batch's column without a copy (and, unlike `to_numpy`, without pandas)."""
-    return np.frombuffer(column.buffers()[1], dtype, len(column))
-
-
 def _codes(column: Any, words: dict[str, int]) -> NDArray[np.uint16]:
     """Return one batch's words as the codes of `words`, which learns the new ones."""
     table = [words.setdefault(word, len(words)) for word in column.dictionary.to_pylist()]
-    codes: NDArray[np.uint16] = np.array(table, np.uint16)[_plain(column.indices, np.uint16)]
+    codes: NDArray[np.uint16] = np.array(table, np.uint16)[plain(column.indices, np.uint16)]
     return codes
 
 
