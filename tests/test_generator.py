@@ -96,7 +96,7 @@ def one_rate(one: Run, name: str) -> float:
 
 
 def one_phase(one: Run, name: str) -> float:
-    return next(lane.phase for lane in one.lanes if lane.spec.name == name)
+    return next(lane.schedule.phase for lane in one.lanes if lane.spec.name == name)
 
 
 def test_the_same_seed_is_the_same_schedule_and_another_is_another() -> None:

@@ -9,8 +9,6 @@ a stall, ours or the system's, in the latencies (the coordinated omission of clo
 from __future__ import annotations
 
 import heapq
-import math
-import random
 import resource
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -19,11 +17,14 @@ from typing import Any, Final
 from zdtest.channel import Channel
 from zdtest.exchange import Exchange, now_ns
 from zdtest.sample import CHANNELS, Outcome
+from zdtest.schedule import WHOLE, Schedule, Stripe
 from zdtest.stream import Station
 from zdtest.ticker import Ticker
 from zdtest.wire import Pool, Wire
 
-_SESSIONS: Final = 20
+SESSIONS: Final = 20
+"""Simulated clients of each process: those of the second one follow those of the first."""
+
 _BURST: Final = 32
 _LAST_BURSTS: Final = 32
 _FEWEST_KEPT: Final = 4
@@ -35,26 +36,44 @@ _LEAD_NS: Final = 20_000_000
 
 
 class Lane:
-    """One channel at work: its schedule, its connections, its requests on the way."""
+    """One channel at work: its schedule, its connections, its requests on the way.
 
-    def __init__(self, spec: Channel, wire: Wire, *, seed: int, write_body: str = "") -> None:
+    `slot` numbers the slot of the whole schedule that comes next, whoever carries it.
+    """
+
+    def __init__(
+        self,
+        spec: Channel,
+        wire: Wire,
+        *,
+        seed: int,
+        write_body: str = "",
+        stripe: Stripe = WHOLE,
+    ) -> None:
         self.spec = spec
         self.wire = wire
+        self.stripe = stripe
+        self.schedule = Schedule.of(spec.name, spec.rate, seed)
         self.number = CHANNELS.index(spec.name)
         self.limit = int((spec.timeout + spec.think) * 1e9)
-        self.phase = random.Random(f"{seed}/{spec.name}").random()
-        self.fired = 0
+        self.slot = self.fired = 0
         self.waiting: deque[Exchange] = deque()
-        self.parked = max(1, round(spec.rate * spec.park))
+        rate = spec.rate / stripe.count
+        self.parked = max(1, round(rate * spec.park))
         self.pool = Pool(self.parked if spec.name == "idle" else _MOST_KEPT)
-        subscribers = max(1, round(spec.rate * spec.think)) if spec.name == "stream" else 0
+        subscribers = max(1, round(rate * spec.think)) if spec.name == "stream" else 0
         self.stations = [Station(wire) for _ in range(subscribers)]
         self.send = getattr(self, f"_send_{spec.name}", self._send_new)
         self._head, self._tail = self._payload(write_body)
 
-    def due(self, began: int) -> int:
-        """Return when the next request falls due, in nanoseconds; spacing never drifts."""
-        return began + int((self.fired + self.phase) * 1e9 / self.spec.rate)
+    def due(self) -> int:
+        """Return when the next slot falls due, nanoseconds after the beginning."""
+        return self.schedule.due(self.slot)
+
+    @property
+    def ours(self) -> bool:
+        """Whether the next slot is for us to send."""
+        return self.stripe.carries(self.slot)
 
     def _payload(self, write_body: str) -> tuple[bytes, bytes]:
         """Return a request's bytes before and after its id."""
@@ -79,7 +98,7 @@ class Lane:
 
         Its time runs from `now`: lateness of ours is no reason to call the system too slow.
         """
-        session = self.fired % _SESSIONS
+        session = self.stripe.index * SESSIONS + self.fired % SESSIONS
         self.fired += 1
         payload = b"%s%s-%08x%s" % (self._head, run, seq, self._tail)
         exchange = Exchange(self, seq, session, due, payload, now + self.limit)
@@ -124,13 +143,17 @@ class Lane:
         if self.spec.name != "idle":
             self.pool.trim(now - _REST_NS, _FEWEST_KEPT)
 
-    def due_before(self, began: int, instant: int) -> int:
-        """Return how many requests fall due before `instant`."""
-        return max(0, math.ceil((instant - began) * self.spec.rate * 1e-9 - self.phase))
+    def due_before(self, time: int) -> int:
+        """Return how many of our requests fall due in the first `time` nanoseconds."""
+        return self.stripe.of(self.schedule.before(time))
 
 
 class Generator:
-    """Sends what falls due on each lane until `stop`; the lanes' wires tell how each one ends."""
+    """Sends what falls due on each lane until `stop`; the lanes' wires tell how each one ends.
+
+    `began` is the schedule's zero, nanoseconds on CLOCK_MONOTONIC. It may be moved while the
+    schedule runs, to follow another clock.
+    """
 
     def __init__(self, loop: Any, *, run: str) -> None:
         self._run = run.encode()
@@ -144,40 +167,61 @@ class Generator:
         self.began = self._last_due = 0
         self._stopping = 0
 
-    def start(self, lanes: Sequence[Lane]) -> None:
-        """Begin the schedule of `lanes`: the first request falls due within one interval."""
+    def start(self, lanes: Sequence[Lane], at: int | None = None) -> None:
+        """Begin the schedule of `lanes`, `at` that moment where one is told.
+
+        The first request falls due within one interval.
+        """
         self.lanes = list(lanes)
         self._wires = {lane.wire for lane in lanes}
-        self.began = now_ns() + _LEAD_NS
-        self._heap = [(lane.due(self.began), index) for index, lane in enumerate(self.lanes)]
+        self.began = now_ns() + _LEAD_NS if at is None else at
+        self._heap = [(lane.due(), index) for index, lane in enumerate(self.lanes)]
         heapq.heapify(self._heap)
+        self._pass_over()
         self._sweeper.start(self._sweep, update=True)
-        self._ticker.at(self._heap[0][0], now_ns())
+        self._ticker.at(self._next, now_ns())
+
+    @property
+    def _next(self) -> int:
+        """When the next request of ours falls due."""
+        return self.began + self._heap[0][0]
+
+    def _advance(self) -> Lane:
+        """Go on to the next slot of all, and return the lane of this one."""
+        index = self._heap[0][1]
+        lane = self.lanes[index]
+        lane.slot += 1
+        self._seq += 1
+        heapq.heapreplace(self._heap, (lane.due(), index))
+        return lane
+
+    def _pass_over(self) -> None:
+        """Pass over the slots that others carry; they are numbered all the same."""
+        while not self.lanes[self._heap[0][1]].ours:
+            self._advance()
 
     def _tick(self) -> None:
         """Send what is due, a burst at the most, so that replies are read in between."""
         if not self._stopping:
             now = now_ns()
             self._send_due(now)
-            self._ticker.at(self._heap[0][0], now)
+            self._ticker.at(self._next, now)
 
     def _send_due(self, until: int) -> bool:
         """Send what is due by `until`, a burst at the most; False when more is."""
-        heap = self._heap
         for _ in range(_BURST):
-            due, index = heap[0]
+            due, seq = self._next, self._seq
             if due > until:
                 return True
-            lane = self.lanes[index]
-            exchange = lane.exchange(self._run, self._seq, due, now_ns())
-            self._seq += 1
-            heapq.heapreplace(heap, (lane.due(self.began), index))
+            lane = self._advance()
+            self._pass_over()
+            exchange = lane.exchange(self._run, seq, due, now_ns())
             if len(lane.wire.lines) < self._most:
                 lane.send(exchange)
             else:
                 lane.wire.end(exchange, Outcome.unsent)
             self._last_due = due
-        return heap[0][0] > until
+        return self._next > until
 
     def _sweep(self) -> None:
         now = now_ns()
@@ -211,8 +255,8 @@ class Generator:
     def account(self) -> Mapping[str, object]:
         """Return what the schedule asked for and what was reached, for the trailer."""
         lanes = [lane for lane in self.lanes if lane.spec.name != "control"]
-        offered = sum(lane.spec.rate for lane in lanes)
-        scheduled = sum(lane.due_before(self.began, self._stopping) for lane in lanes)
+        offered = sum(lane.spec.rate / lane.stripe.count for lane in lanes)
+        scheduled = sum(lane.due_before(self._stopping - self.began) for lane in lanes)
         fired = sum(lane.fired for lane in lanes)
         return {
             "scheduled": scheduled,
