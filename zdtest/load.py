@@ -22,8 +22,8 @@ from locust import User, constant, events, task
 
 from zdtest import channel
 from zdtest.board import Board
-from zdtest.drive import Drive
 from zdtest.errors import ZdError
+from zdtest.local import Local
 from zdtest.plan import Plan
 from zdtest.summary import of_folder
 
@@ -32,7 +32,7 @@ _ANY_HOST = "http://localhost"
 
 _EARLY = 0.1
 
-_drive: Drive | None = None
+_load: Local | None = None
 _began = 0.0
 
 
@@ -81,13 +81,13 @@ class ZeroDowntime(User):  # type: ignore[misc]
     @task  # type: ignore[untyped-decorator]
     def drive(self) -> None:
         """Start the load and stay until Locust ends the test."""
-        global _drive
+        global _load
         environment = self.environment
         try:
             plan = Plan.of(environment.parsed_options, environment.host or self.host or "")
-            _drive = Drive(plan, Board(environment.stats).show)
-            _drive.start()
-            _stop_in_time(_drive, environment.parsed_options.run_time)
+            _load = Local(plan, Board(environment.stats).show)
+            _load.start()
+            _stop_in_time(_load, environment.parsed_options.run_time)
         except (ZdError, OSError) as error:
             _give_up(environment, str(error))
         except Exception as error:
@@ -96,13 +96,13 @@ class ZeroDowntime(User):  # type: ignore[misc]
         Event().wait()
 
 
-def _stop_in_time(drive: Drive, run_time: float | None) -> None:
+def _stop_in_time(load: Local, run_time: float | None) -> None:
     """Stop sending just before Locust does: it holds the loop up before it says so."""
     if run_time:
         # The loop's own clock stood still while the load was set up.
         gevent.get_hub().loop.update_now()
         left = _began + run_time - _EARLY - time.monotonic()
-        gevent.spawn_later(max(left, 0), drive.generator.stop)
+        gevent.spawn_later(max(left, 0), load.stop)
 
 
 def _give_up(environment: Any, reason: str) -> None:
@@ -117,16 +117,16 @@ def _give_up(environment: Any, reason: str) -> None:
 @events.test_start.add_listener  # type: ignore[untyped-decorator]
 def _forget(**_: Any) -> None:
     """A test that cannot start must not end the one before it again."""
-    global _drive, _began
-    _drive = None
+    global _load, _began
+    _load = None
     _began = time.monotonic()
 
 
 @events.test_stopping.add_listener  # type: ignore[untyped-decorator]
 def _stop(**_: Any) -> None:
     """Stop sending before Locust begins to tidy up, which holds the loop for a while."""
-    if _drive is not None:
-        _drive.generator.stop()
+    if _load is not None:
+        _load.stop()
 
 
 @events.test_stop.add_listener  # type: ignore[untyped-decorator]
@@ -142,14 +142,15 @@ def _quit(environment: Any, **_: Any) -> None:
 
 
 def _close(environment: Any, *, interrupted: bool) -> None:
-    global _drive
-    drive = _drive
-    if drive is None:
+    global _load
+    load = _load
+    if load is None:
         return
-    drive.close(interrupted=interrupted)
-    _drive = None
-    environment.process_exit_code = drive.exit_code
-    if drive.trouble:
-        print(f"zdtest: {drive.trouble}", file=sys.stderr)
-    if not drive.plan.options.zd_news:
-        print(of_folder(drive.plan.folder, drive.recorder.count), flush=True)
+    load.close(interrupted=interrupted)
+    _load = None
+    ledger = load.ledger
+    environment.process_exit_code = ledger.exit_code
+    if ledger.trouble:
+        print(f"zdtest: {ledger.trouble}", file=sys.stderr)
+    if not ledger.plan.options.zd_news:
+        print(of_folder(ledger.plan.folder, ledger.recorder.count), flush=True)
