@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from zdtest.channel import parse
@@ -43,6 +45,21 @@ def test_only_what_writes_is_a_post_and_only_what_rests_is_parked() -> None:
     assert [told[name]["park"] for name in told] == [None, None, 3.0]
 
 
+def test_writes_carry_keys_where_they_are_asked_to() -> None:
+    (new, write) = parse("new=3,write+key=1@/orders?a=b+c~1s", rate=8)
+    assert (new.keyed, write.keyed) == (False, True)
+    assert (write.path, write.think, write.share) == ("/orders?a=b+c", 1.0, 0.25)
+    assert (write.as_dict()["keyed"], new.as_dict()["keyed"]) == (True, False)
+    assert [one.keyed for one in parse("write@/orders+key", rate=8)] == [False]
+
+
+def test_a_stream_has_a_subscriber_for_each_message_due_within_its_pause() -> None:
+    (stream, new) = parse("stream@/events~500ms,new", rate=40)
+    assert (stream.stations, new.stations) == (10, 0)
+    assert stream.as_dict()["stations"] == 10
+    assert parse("stream~1ms", rate=1)[0].stations == 1
+
+
 def test_a_slow_channel_and_a_stream_think_where_they_are_not_told_for_how_long() -> None:
     assert [one.think for one in parse("slow,stream,new", rate=3)] == [2.0, 0.2, 0.0]
 
@@ -64,7 +81,12 @@ def test_a_slow_channel_and_a_stream_think_where_they_are_not_told_for_how_long(
         ("new@/a b", 10, "no spaces"),
         ("new@/a\r\nX: y", 10, "expected"),
         ("slow~soon", 10, "think time"),
-        ("NEW", 10, "name[=share]"),
+        ("NEW", 10, "name[+key][=share]"),
+        ("new+key", 10, "expected no + but that of write+key"),
+        ("write+keys", 10, "expected no + but that of write+key"),
+        ("write+", 10, "expected no + but that of write+key"),
+        ("write,write+key", 10, "named twice"),
+        ("stream~60s", 2000, "120000 subscribers; expected at most 60000"),
         ("control", 10, "unknown channel"),
         ("new", 0, "0.1 to 200000"),
         ("new", 1e9, "0.1 to 200000"),
@@ -72,5 +94,5 @@ def test_a_slow_channel_and_a_stream_think_where_they_are_not_told_for_how_long(
     ],
 )
 def test_what_means_nothing_is_refused_with_what_would(text: str, rate: float, said: str) -> None:
-    with pytest.raises(ConfigError, match="(?s)" + said.replace("[", r"\[")):
+    with pytest.raises(ConfigError, match="(?s)" + re.escape(said)):
         parse(text, rate=rate)

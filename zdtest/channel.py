@@ -1,13 +1,14 @@
 """A `Channel` is one kind of client under the load: its share of the rate, its path, its pace.
 
-Written ``name[=share][@path][~think]``, comma separated, for instance
-``new=4@/api,reused=4@/api,slow=1@/1500~1.5s,stream=1@/events?every=200ms~200ms``.
+Written ``name[+key][=share][@path][~think]``, comma separated, for instance
+``new=4@/api,slow=1@/1500~1.5s,write+key=1@/orders,stream=1@/events?every=200ms~200ms``.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from zdtest import duration
 from zdtest.errors import ConfigError, unknown
@@ -30,7 +31,8 @@ of them would meet only the dead one and the other only the living.
 """
 _GOLDEN = (5**0.5 - 1) / 2
 
-_WRITTEN = re.compile(r"([a-z]+)(?:=([^@~]*))?(?:@([^~]*))?(?:~(.*))?")
+_WRITTEN = re.compile(r"([a-z]+)(\+[a-z]*)?(?:=([^@~]*))?(?:@([^~]*))?(?:~(.*))?")
+_MOST_STATIONS = 60_000
 _THINK = {"slow": 2.0, "stream": 0.2}
 
 
@@ -41,7 +43,8 @@ class Channel:
     `think` is how long a reply takes by design, in seconds: it is taken off before a latency is
     held against a promise. For a `stream` it is the longest pause between two messages. `park` is
     how long an `idle` connection rests, `timeout` how long after its due time (and its think time)
-    a request may take at all.
+    a request may take at all. `keyed` writes carry an Idempotency-Key, and one whose outcome is
+    open is asked again under its key.
     """
 
     name: str
@@ -51,6 +54,12 @@ class Channel:
     think: float = 0.0
     timeout: float = 5.0
     park: float = 3.0
+    keyed: bool = False
+
+    @property
+    def stations(self) -> int:
+        """How many subscribers a `stream` has, 0 for any other channel."""
+        return max(1, round(self.rate * self.think)) if self.name == "stream" else 0
 
     @property
     def method(self) -> str:
@@ -68,6 +77,8 @@ class Channel:
             "think": self.think,
             "timeout": self.timeout,
             "park": self.park if self.name == "idle" else None,
+            "keyed": self.keyed,
+            "stations": self.stations,
         }
 
 
@@ -82,21 +93,30 @@ def parse(text: str, *, rate: float, path: str = "/", timeout: float = 5.0) -> l
     if not 0.1 <= rate <= 200_000:
         raise ConfigError(f"rate {rate:g}: expected 0.1 to 200000 requests a second")
     shares: dict[str, float] = {}
-    rest: dict[str, tuple[str, float]] = {}
+    about: dict[str, dict[str, Any]] = {}
     for item in filter(None, (part.strip() for part in text.split(","))):
-        name, share, own_path, think = _item(item)
+        name, share, told = _item(item)
         if name in shares:
             raise ConfigError(f"channel {name!r} is named twice; expected each once")
         shares[name] = share
-        rest[name] = (own_path or path, think)
+        about[name] = {"path": path, "timeout": timeout} | told
     if not shares:
         raise ConfigError("no channel: expected some of " + ", ".join(MEANING))
     apart = {name: share * _apart(n) for n, (name, share) in enumerate(shares.items())}
     whole, pulled = sum(shares.values()), sum(apart.values())
     return [
-        Channel(name, shares[name] / whole, rate * share / pulled, *rest[name], timeout=timeout)
+        _possible(Channel(name, shares[name] / whole, rate * share / pulled, **about[name]))
         for name, share in apart.items()
     ]
+
+
+def _possible(one: Channel) -> Channel:
+    if one.stations > _MOST_STATIONS:
+        raise ConfigError(
+            f"channel {one.name}: {one.stations} subscribers; expected at most {_MOST_STATIONS}, "
+            "so a lower rate or a shorter think time"
+        )
+    return one
 
 
 def _apart(n: int) -> float:
@@ -104,13 +124,16 @@ def _apart(n: int) -> float:
     return 1 + _APART * (2 * (n * _GOLDEN % 1) - 1)
 
 
-def _item(item: str) -> tuple[str, float, str | None, float]:
+def _item(item: str) -> tuple[str, float, dict[str, Any]]:
+    """Return a channel's name, its share, and what else was told of it."""
     match = _WRITTEN.fullmatch(item)
     if match is None:
-        raise ConfigError(f"channel {item!r}: expected name[=share][@path][~think]")
-    name, share, path, think = match.groups()
+        raise ConfigError(f"channel {item!r}: expected name[+key][=share][@path][~think]")
+    name, key, share, path, think = match.groups()
     if name not in MEANING:
         raise unknown("channel", name, MEANING)
+    if key and (name, key) != ("write", "+key"):
+        raise ConfigError(f"channel {name}{key}: expected no + but that of write+key")
     try:
         weight = float(share) if share is not None else 1.0
     except ValueError:
@@ -120,4 +143,5 @@ def _item(item: str) -> tuple[str, float, str | None, float]:
     if path is not None and not re.fullmatch(r"/[!-~]*", path):
         raise ConfigError(f"channel {name}: path {path!r}; expected it to begin with /, no spaces")
     pause = _THINK.get(name, 0.0) if think is None else duration.seconds(think, what="think time")
-    return name, weight, path, pause
+    told = {"think": pause, "keyed": bool(key)}
+    return name, weight, told | ({"path": path} if path else {})

@@ -18,8 +18,11 @@ class Exchange:
     """One request on its way; `finish` of the wire's owner sees it exactly once.
 
     `due`, `sent`, `first` and `done` are nanoseconds on CLOCK_MONOTONIC, 0 while they have not
-    happened. `deadline` is when its time is up.
+    happened. `deadline` is when its time is up. `key` numbers the Idempotency-Key, where it carries
+    one.
     """
+
+    key: int
 
     __slots__ = (
         "channel",
@@ -29,6 +32,7 @@ class Exchange:
         "due",
         "first",
         "instance",
+        "key",
         "line",
         "outcome",
         "payload",

@@ -18,7 +18,7 @@ from zdtest.channel import Channel
 from zdtest.exchange import Exchange, now_ns
 from zdtest.sample import CHANNELS, Outcome
 from zdtest.schedule import WHOLE, Schedule, Stripe
-from zdtest.stream import Station
+from zdtest.stream import Heard, Station
 from zdtest.ticker import Ticker
 from zdtest.wire import Pool, Wire
 
@@ -38,7 +38,8 @@ _LEAD_NS: Final = 20_000_000
 class Lane:
     """One channel at work: its schedule, its connections, its requests on the way.
 
-    `slot` numbers the slot of the whole schedule that comes next, whoever carries it.
+    `slot` numbers the slot of the whole schedule that comes next, whoever carries it. `heard` is
+    told of the messages of a stream, whose subscribers are a session each.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Lane:
         seed: int,
         write_body: str = "",
         stripe: Stripe = WHOLE,
+        heard: Heard | None = None,
     ) -> None:
         self.spec = spec
         self.wire = wire
@@ -62,7 +64,9 @@ class Lane:
         self.parked = max(1, round(rate * spec.park))
         self.pool = Pool(self.parked if spec.name == "idle" else _MOST_KEPT)
         subscribers = max(1, round(rate * spec.think)) if spec.name == "stream" else 0
-        self.stations = [Station(wire) for _ in range(subscribers)]
+        self.sessions = subscribers or SESSIONS
+        first = stripe.index * self.sessions
+        self.stations = [Station(wire, first + n, heard) for n in range(subscribers)]
         self.send = getattr(self, f"_send_{spec.name}", self._send_new)
         self._head, self._tail = self._payload(write_body)
 
@@ -98,7 +102,7 @@ class Lane:
 
         Its time runs from `now`: lateness of ours is no reason to call the system too slow.
         """
-        session = self.stripe.index * SESSIONS + self.fired % SESSIONS
+        session = self.stripe.index * self.sessions + self.fired % self.sessions
         self.fired += 1
         payload = b"%s%s-%08x%s" % (self._head, run, seq, self._tail)
         exchange = Exchange(self, seq, session, due, payload, now + self.limit)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from zdtest.exchange import Exchange, now_ns
@@ -27,14 +28,21 @@ from zdtest.wire import Wire
 _END_OF_EVENT: Final = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 _DATA: Final = re.compile(rb"(?:^|[\r\n])data")
 _ID: Final = re.compile(rb"(?:^|[\r\n])id: ?([^\r\n\0]*)")
+_NUMBER: Final = re.compile(rb"[0-9]{1,18}")
 _LONGEST: Final = 1 << 20
+
+Heard = Callable[[int, int, int, int], None]
+"""Told of each numbered message: nanoseconds, its number, the station's, 1 when it resumed."""
 
 
 class Station:
-    """One subscriber of an event stream."""
+    """One subscriber of an event stream; `heard` is told of each message whose id is a number."""
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: Wire, number: int = 0, heard: Heard | None = None) -> None:
         self._wire = wire
+        self.number = number
+        self._heard = heard
+        self._resumed = 0
         self._waiting: deque[Exchange] = deque()
         self._line: Line | None = None
         self._head: Head | None = None
@@ -59,6 +67,7 @@ class Station:
     def _subscribe(self, exchange: Exchange) -> None:
         self._text = b""
         if self.last_id:
+            self._resumed = 1
             head = exchange.payload[:-2].partition(b"Last-Event-ID: ")[0]
             exchange.payload = b"%sLast-Event-ID: %s\r\n\r\n" % (head, self.last_id)
         self._wire.open(exchange, sink=self)
@@ -87,9 +96,15 @@ class Station:
         *events, self._text = _END_OF_EVENT.split(self._text)
         for event in events:
             if told := _ID.search(event):
-                self.last_id = told[1]
+                self._note(told[1])
         if any(map(_DATA.search, events)):
             self._message(len(data))
+
+    def _note(self, id: bytes) -> None:
+        self.last_id = id
+        if self._heard is not None and _NUMBER.fullmatch(id):
+            self._heard(now_ns(), int(id), self.number, self._resumed)
+            self._resumed = 0
 
     def _message(self, size: int) -> None:
         self._again = False
