@@ -6,16 +6,17 @@ import contextlib
 import gc
 import os
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import gevent
 
 from zdtest.channel import Channel
 from zdtest.chores import Chores
-from zdtest.exchange import Exchange
 from zdtest.generator import Generator, Lane
+from zdtest.keyed import KeyedLane
 from zdtest.plan import Plan, target
+from zdtest.recorder import Recorder
 from zdtest.resolver import Resolver
 from zdtest.schedule import WHOLE, Stripe
 from zdtest.wire import Target, Wire
@@ -25,16 +26,14 @@ _CONTROL_RATE: Final = 50.0
 
 
 class Drive:
-    """Carries out a `Plan`, or a stripe of it, on gevent's loop; `take` hears how each one ends.
+    """Carries out a `Plan`, or a stripe of it, on gevent's loop; `recorder` hears what comes of it.
 
     The control server is asked by each process at the same pace: its trouble may be of its own.
     """
 
-    def __init__(
-        self, plan: Plan, take: Callable[[Exchange], None], stripe: Stripe = WHOLE
-    ) -> None:
+    def __init__(self, plan: Plan, recorder: Recorder, stripe: Stripe = WHOLE) -> None:
         self._plan = plan
-        self._take = take
+        self._recorder = recorder
         self._stripe = stripe
         hub = gevent.get_hub()
         self.generator = Generator(hub.loop, run=plan.run)
@@ -50,22 +49,28 @@ class Drive:
         wire = Wire(
             loop,
             self._target,
-            self._take,
+            self._recorder.take,
             expected=self._plan.expected,
             body=options.expect_body.encode(),
             only_version=options.expect_version.encode(),
             version_header=options.version_header,
             instance_header=options.instance_header,
         )
-        seed, stripe = self._plan.seed, self._stripe
+        told = {"seed": self._plan.seed, "stripe": self._stripe, "write_body": options.write_body}
+        messages, retries = self._recorder.messages, self._recorder.retries
         for spec in self._plan.channels:
-            yield Lane(spec, wire, seed=seed, write_body=options.write_body, stripe=stripe)
+            if spec.keyed and retries is not None:
+                yield KeyedLane(spec, wire, retried=retries.take, **told)
+            else:
+                yield Lane(spec, wire, heard=messages.take if messages else None, **told)
         if self._control is not None:
             yield self._control_lane(loop, self._control)
 
     def _control_lane(self, loop: Any, echo: Target) -> Lane:
         spec = Channel("control", 0.0, _CONTROL_RATE * self._stripe.count, timeout=1.0)
-        return Lane(spec, Wire(loop, echo, self._take), seed=self._plan.seed, stripe=self._stripe)
+        return Lane(
+            spec, Wire(loop, echo, self._recorder.take), seed=self._plan.seed, stripe=self._stripe
+        )
 
     def start(self, at: int | None = None) -> None:
         """Begin to send: `at` that moment on CLOCK_MONOTONIC, else at once."""

@@ -43,7 +43,7 @@ class Ledger:
         self._on_the_way = on_the_way
         self._own_manifest = False
         self._write_manifest()
-        self.recorder = Recorder(plan.folder / "samples.arrows")
+        self.recorder = Recorder.of(plan.folder, plan.channels)
         self.lag = Lag()
         self._chores = Chores()
         self._news: int | None = None

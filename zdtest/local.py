@@ -21,7 +21,7 @@ class Local:
 
     def __init__(self, plan: Plan, show: Callable[[NDArray[np.void]], None]) -> None:
         self.ledger = Ledger(plan, show, lambda: self._drive.generator.on_the_way)
-        self._drive = Drive(plan, self.ledger.recorder.take)
+        self._drive = Drive(plan, self.ledger.recorder)
         self._closing, self._closed = Event(), Event()
 
     def start(self) -> None:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 
 from zdtest.arrows import RowWriter
+from zdtest.beside import MESSAGE, RETRY
 from zdtest.recording import ROW, ROW_FORMAT, SampleWriter
 from zdtest.sample import CHANNELS, Outcome
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from zdtest.channel import Channel
     from zdtest.exchange import Exchange
 
 _ROWS: Final = 16_384
@@ -115,6 +117,17 @@ class Recorder:
         self.count = 0
         self.dropped = 0
         self.tally: dict[tuple[int, int], int] = {}
+
+    @classmethod
+    def of(cls, folder: Path, channels: Iterable[Channel]) -> Recorder:
+        """Return one that records all there is to know of these channels in `folder`."""
+        specs = list(channels)
+        streams, keyed = any(one.stations for one in specs), any(one.keyed for one in specs)
+        return cls(
+            folder / "samples.arrows",
+            messages=Side(folder / "messages.arrows", MESSAGE) if streams else None,
+            retries=Side(folder / "retries.arrows", RETRY) if keyed else None,
+        )
 
     def take(self, exchange: Exchange) -> None:
         """Record how `exchange` ended."""
