@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -333,6 +334,85 @@ def test_a_recording_with_rows_missing_is_inconclusive(judged):
 
 def test_a_recorder_that_dropped_samples_is_inconclusive(judged):
     assert "dropped 3 samples" in only_reason(judged(trailer={"dropped": 3}))
+
+
+@pytest.fixture
+def altered(tmp_path: Path):
+    """Judge a clean run whose rows were put through `change` before they were written."""
+
+    def altered(change: Callable[[Any], Any], **plan: Any) -> Verdict:
+        made = synthetic.Plan(journal=False, **plan)
+        folder = synthetic.run(tmp_path / "r", journal=False, **plan)
+        synthetic._write_samples(folder / "samples.arrows", made, change(synthetic.samples(made)))
+        return judge(Recording.read(folder), Slo())
+
+    return altered
+
+
+def test_rows_that_the_recorder_never_mentions_are_inconclusive(altered):
+    verdict = altered(lambda rows: rows[rows["seq"] % 40 != 7])
+    assert verdict.verdict == "inconclusive"
+    assert only_reason(verdict) == "inconclusive: 108 of the first 4290 requests are not on file"
+
+
+def test_one_row_that_is_missing_is_inconclusive(altered):
+    assert "1 of the first" in only_reason(altered(lambda rows: rows[rows["seq"] != 2000]))
+    assert altered(lambda rows: rows).verdict == "holds"
+
+
+def test_senders_may_stop_one_by_one_in_the_last_half_second(altered):
+    def others_stopped(rows: Any) -> Any:
+        return rows[(rows["due"] < (synthetic.BEGAN + 19.6) * 1e9) | (rows["seq"] % 2 == 0)]
+
+    assert altered(others_stopped).verdict == "holds"
+
+
+def test_a_row_written_twice_is_inconclusive(altered):
+    verdict = altered(lambda rows: np.concatenate([rows, rows[500:503]]))
+    assert "3 requests have the number of another one" in only_reason(verdict)
+
+
+def test_numbers_made_up_by_damage_cost_no_memory(altered):
+    def damaged(rows: Any) -> Any:
+        rows["seq"][100] = 0xFFFF_FFFE
+        return rows
+
+    assert "of the first 4294967295 requests" in only_reason(altered(damaged))
+
+
+def test_a_clock_that_was_moved_forward_is_inconclusive(altered):
+    """An hour in the midst of the deploy in which nothing fell due."""
+
+    def moved(rows: Any) -> Any:
+        rows["due"][rows["due"] > (synthetic.BEGAN + 10.0) * 1e9] += 3600 * 10**9
+        return rows
+
+    marks = {"deploy": (6.0, 3613.0), "switch": 10.0}
+    reasons = altered(moved, **marks).reasons
+    assert any("on new nothing fell due for 60m00s at +10.000 s" in reason for reason in reasons)
+
+
+@pytest.mark.parametrize(
+    ("deploy", "reason"),
+    [
+        ((-3600.0 + 7.0, 13.0), "the deploy began 59m53s before the load did"),
+        ((7.0, 3613.0), "the deploy ended 59m53s after the load did"),
+        ((3607.0, 3613.0), "the deploy ended 59m53s after the load did"),
+    ],
+)
+def test_a_deploy_marked_by_another_clock_is_inconclusive(judged, deploy, reason):
+    verdict = judged("p99_ratio=none,p99_over=none", marks=clock(*deploy), deploy=None)
+    assert verdict.verdict == "inconclusive"
+    assert any(reason in told for told in verdict.reasons)
+
+
+def clock(begin: float, end: float) -> list[tuple[float, str, dict[str, object]]]:
+    return [(begin, "deploy.begin", {}), (end, "deploy.end", {})]
+
+
+def test_a_deploy_that_ended_before_it_began_never_ended(judged):
+    verdict = judged(marks=clock(7.0, -3587.0), deploy=None)
+    assert "inconclusive: the deploy's end was not marked (deploy.end)" in verdict.reasons
 
 
 def test_a_run_interrupted_before_the_deploy_ended_is_inconclusive(judged):

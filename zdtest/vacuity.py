@@ -6,18 +6,25 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from zdtest.duration import written
 from zdtest.evidence import Evidence
 from zdtest.percent import share
 from zdtest.phase import BASELINE, DEPLOY
-from zdtest.sample import Outcome
+from zdtest.sample import CHANNELS, Outcome
 
 REACHED = 0.99
 """The share of the offered rate that must have been reached."""
 
+TAIL = 0.5
+"""Seconds at the load's end of which some requests may not be on file: senders stop one by one."""
+
 
 def reasons(evidence: Evidence) -> list[str]:
     """Return everything that keeps the run from proving that its promises hold."""
-    rules = (_interrupted, _trailer, _rate, _generator, _deploy, _version, _requests, _channels)
+    rules = (
+        *(_interrupted, _trailer, _numbers, _schedule, _rate, _generator),
+        *(_deploy, _watched, _version, _requests, _channels),
+    )
     return [reason for rule in rules for reason in rule(evidence)]
 
 
@@ -41,6 +48,44 @@ def _trailer(evidence: Evidence) -> Iterator[str]:
     ended = float(trailer.get("ended") or 0.0)
     if trailer.get("interrupted") and not ended > evidence.window.end:
         yield "the load was interrupted before the deploy ended"
+
+
+def _numbers(evidence: Evidence) -> Iterator[str]:
+    """Requests are numbered without a gap: a number that is left out is a row that is missing."""
+    samples = evidence.samples
+    if evidence.recording.trailer is None or not len(samples):
+        return
+    last = float(samples.due[-1])
+    until = max(last - TAIL, min(evidence.window.end, last))
+    top = int(samples.seq[: np.searchsorted(samples.due, until, "right")].max(initial=0)) + 1
+    known = samples.seq[samples.seq < top]
+    # Damage may have made up any number: no room is made for four thousand million of them.
+    distinct = len(known)
+    if top < 16 * len(samples):
+        seen = np.zeros(top, np.bool_)
+        seen[known] = True
+        distinct = int(seen.sum())
+    if distinct < top:
+        yield f"{top - distinct} of the first {top} requests are not on file"
+    if distinct < len(known):
+        yield f"{len(known) - distinct} requests have the number of another one"
+
+
+def _schedule(evidence: Evidence) -> Iterator[str]:
+    """The schedule is even: where nothing fell due, rows are missing or a clock was moved."""
+    samples, began = evidence.samples, evidence.began
+    for name, told in evidence.recording.manifest.get("channels", {}).items():
+        due = samples.due[samples.channel == CHANNELS.index(name)] if name in CHANNELS else ()
+        interval = float(told.get("interval") or 0.0)
+        if len(due) < 2 or not interval:
+            continue
+        steps = np.diff(due)
+        widest = int(steps.argmax())
+        if steps[widest] > 2 * interval + evidence.slo.hole:
+            yield (
+                f"on {name} nothing fell due for {written(float(steps[widest]))} at "
+                f"+{due[widest] - began:.3f} s, though every {written(interval)} something should"
+            )
 
 
 def _rate(evidence: Evidence) -> Iterator[str]:
@@ -77,6 +122,21 @@ def _deploy(evidence: Evidence) -> Iterator[str]:
         yield "no deploy was marked in this run (deploy.begin)"
     elif not evidence.window.ended:
         yield "the deploy's end was not marked (deploy.end)"
+
+
+def _watched(evidence: Evidence) -> Iterator[str]:
+    """The deploy lies within the load, else it was not all seen, or a clock was moved."""
+    trailer, window = evidence.recording.trailer or {}, evidence.window
+    began, ended = trailer.get("began"), trailer.get("ended")
+    if began is None or ended is None or not window.marked:
+        return
+    told = evidence.recording.manifest.get("channels", {}).values()
+    intervals = [float(one.get("interval") or 0.0) for one in told]
+    slack = evidence.slo.stall + min(intervals, default=0.0)
+    if window.begin < began - slack:
+        yield f"the deploy began {written(began - window.begin)} before the load did"
+    if window.ended and window.end > ended + slack and not trailer.get("interrupted"):
+        yield f"the deploy ended {written(window.end - ended)} after the load did"
 
 
 def _version(evidence: Evidence) -> Iterator[str]:
