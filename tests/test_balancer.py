@@ -97,6 +97,8 @@ class Backend:
     def _answer(self, connection: socket.socket, request: Received) -> bool:
         """Return whether the connection is kept."""
         if request.path == "/ping":
+            if not self.ping:
+                return not connection.recv(1)
             connection.sendall(_reply(b"", status=self.ping))
             return request.headers.get("connection") != "close"
         self.received.append(request)
@@ -138,7 +140,31 @@ class Backend:
         return False
 
     def _cut(self, connection: socket.socket, request: Received) -> bool:
-        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this")
+        """Send a head and part of the body that it promises, and leave, unless it is `b`."""
+        if self.name == "b":
+            return self._echo(connection, request)
+        length = int(request.headers.get("x-length", "100"))
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\nonly this" % length)
+        return False
+
+    def _half(self, connection: socket.socket, request: Received) -> bool:
+        """Send half a head, and leave, unless it is `b`."""
+        if self.name == "b":
+            return self._echo(connection, request)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-")
+        return False
+
+    def _stall(self, connection: socket.socket, request: Received) -> bool:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nonly")
+        return not connection.recv(1)
+
+    def _sick(self, connection: socket.socket, request: Received) -> bool:
+        connection.sendall(_reply(b"", status=500 if self.name == "a" else 200))
+        return True
+
+    def _cutchunks(self, connection: socket.socket, request: Received) -> bool:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        connection.sendall(b"9\r\ndata: 1\n\n\r\n")
         return False
 
     def _broken(self, connection: socket.socket, request: Received) -> bool:
@@ -654,7 +680,7 @@ def test_replies_and_failures_are_counted_by_target(run, a, b):
     for _ in range(4):
         assert balancer.ask("/echo")[0] == 200
     with contextlib.suppress(http.client.IncompleteRead, ConnectionError):
-        balancer.ask("/cut")
+        balancer.ask("/cut", X_Length="65537")
     assert balancer.ask("/broken")[0] == 500
     counted = [(t["answered"], t["failed"], t["in_flight"]) for t in balancer.admin("/targets")[1]]
     assert counted == [(4, 2, 0), (0, 1, 0)]
@@ -729,10 +755,118 @@ def test_a_client_that_leaves_ends_the_request_at_the_target(run, a):
     assert balancer.admin("/targets")[1][0]["in_flight"] == 0
 
 
-def test_a_reply_cut_short_is_cut_short_for_the_client_too(run, a):
+@pytest.mark.parametrize("path", ["/cut", "/half"])
+def test_a_get_whose_reply_is_cut_short_is_answered_by_another(run, a, b, path):
+    balancer = run("hardened", a, b)
+    replies = [balancer.ask(path) for _ in range(4)]
+    assert [status for status, _, _ in replies] == [200] * 4
+    assert {headers["X-App-Instance"] for _, headers, _ in replies} == {"b"}
+    assert len(a.received) == 1, "it is suspect from the first failure on"
+    assert "cut off in its" in str(balancer.until("retried")["reason"])
+    assert balancer.said("truncated") == []
+
+
+def test_a_reply_cut_short_on_a_kept_connection_makes_a_suspect(run, a, b):
+    balancer = run("hardened", a, b)
+    assert [balancer.ask(path)[0] for path in ("/echo", "/echo", "/cut")] == [200] * 3
+    assert balancer.until("suspect")["target"] == a.target
+
+
+def test_a_post_whose_reply_is_cut_short_is_502_and_not_tried_again(run, a):
+    balancer = run("hardened", a)
+    assert balancer.ask("/cut", "POST", b"order")[0] == 502
+    assert len(a.received) == 1
+
+
+def test_a_get_whose_reply_is_cut_short_is_502_when_nobody_else_is_there(run, a):
+    balancer = run("hardened", a)
+    assert balancer.ask("/cut")[0] == 502
+
+
+@pytest.mark.parametrize("path", ["/cut", "/cutchunks"])
+def test_what_was_passed_on_and_is_cut_short_is_cut_short_for_the_client_too(run, a, path):
     balancer = run("hardened", a)
     with pytest.raises((http.client.IncompleteRead, ConnectionError)):
-        balancer.ask("/cut")
+        balancer.ask(path, X_Length="65537")
+    assert balancer.until("truncated")["target"] == a.target
+
+
+def test_a_small_body_that_does_not_come_in_time_is_504(run, a):
+    balancer = run("hardened", a, first_byte_timeout=0.2)
+    assert balancer.ask("/stall")[0] == 504
+
+
+def test_a_get_at_a_target_that_answers_no_pings_goes_elsewhere_and_a_post_does_not(run, a, b):
+    balancer = run("hardened", a, b, ping_period=0.1, ping_timeout=0.1)
+    with contextlib.ExitStack() as stack:
+        waits = [stack.enter_context(contextlib.closing(balancer.client())) for _ in range(4)]
+        for client, method in zip(waits, ("GET", "GET", "POST", "POST"), strict=True):
+            client.request(method, "/wait", headers={"X-Request-ID": method})
+        while len(a.received + b.received) < 4:
+            time.sleep(0.005)
+        assert {one.method for one in a.received} == {"GET", "POST"}
+        a.ping = 0
+        assert balancer.until("removed")["target"] == a.target
+        retried = balancer.until("retried")
+        assert (retried["id"], retried["to"]) == ("GET", b.target)
+        assert retried["reason"] == "its pings are not answered"
+        a.gate.set()
+        b.gate.set()
+        assert {client.getresponse().read() for client in waits} == {b"waited"}
+        assert balancer.said("retried") == [retried]
+        assert sorted(one.method for one in b.received) == ["GET", "GET", "POST"]
+
+
+def test_where_nobody_else_is_a_get_waits_for_the_target_that_answers_no_pings(run, a):
+    balancer = run("hardened", a, ping_period=0.1, ping_timeout=0.1)
+    with contextlib.closing(balancer.client()) as client:
+        client.request("GET", "/wait")
+        while not a.received:
+            time.sleep(0.005)
+        a.ping = 0
+        balancer.until("removed")
+        time.sleep(0.3)
+        a.gate.set()
+        assert client.getresponse().read() == b"waited"
+
+
+def test_a_target_that_says_500_to_pings_keeps_what_it_is_working_on(run, a, b):
+    balancer = run("hardened", a, b, ping_period=0.1, ping_timeout=0.1)
+    with contextlib.closing(balancer.client()) as client:
+        client.request("GET", "/wait")
+        while not a.received + b.received:
+            time.sleep(0.005)
+        busy = a if a.received else b
+        busy.ping = 500
+        balancer.until("removed", target=busy.target)
+        time.sleep(0.3)
+        busy.gate.set()
+        assert client.getresponse().read() == b"waited"
+    assert balancer.said("retried") == []
+
+
+def test_a_target_that_only_answers_500_stays_unless_ejection_is_asked_for(run, a, b):
+    balancer = run("hardened", a, b, ping_period=0.05)
+    statuses = [balancer.ask("/sick")[0] for _ in range(10)]
+    assert statuses.count(500) == 5
+    assert balancer.said("ejected") == []
+
+
+def test_a_target_is_ejected_after_so_many_5xx_in_a_row_and_comes_back(run, a, b):
+    balancer = run("hardened", a, b, ping_period=0.1, eject_after=2, eject_rise=5)
+    statuses = [balancer.ask("/sick")[0] for _ in range(10)]
+    assert statuses.count(500) == 2
+    ejected = balancer.until("ejected", target=a.target)
+    assert balancer.admin("/targets")[1][0]["state"] == "ejected"
+    back = balancer.until("registered", target=a.target)
+    assert float(str(back["t"])) - float(str(ejected["t"])) > 0.35
+    assert sorted(balancer.ask("/sick")[0] for _ in range(2)) == [200, 500]
+
+
+def test_when_all_are_ejected_they_are_tried_all_the_same(run, a):
+    balancer = run("hardened", a, eject_after=1)
+    assert [balancer.ask("/sick")[0] for _ in range(3)] == [500] * 3
+    assert balancer.ask("/echo")[0] == 200
 
 
 def test_gets_share_a_target_connection_and_posts_take_a_fresh_one(run, a):

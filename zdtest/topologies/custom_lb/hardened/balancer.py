@@ -36,7 +36,7 @@ async def run(settings: Settings) -> None:
     front, admin = Front(Proxy(rotation, settings), settings), Admin(rotation)
     admin_port = await admin.start(settings.admin_port)
     log("listening", port=await front.start(), admin_port=admin_port)
-    pings = [asyncio.create_task(watch(target, settings)) for target in rotation.targets]
+    pings = [asyncio.create_task(watch(one, rotation, settings)) for one in rotation.targets]
     await asyncio.wait([asyncio.create_task(asked.wait()), *pings], return_when="FIRST_COMPLETED")
     await front.stop()
     _close(admin, pings, rotation)
@@ -44,8 +44,16 @@ async def run(settings: Settings) -> None:
 
 
 def _target(place: Place, settings: Settings) -> Target:
-    pool = Pool(settings.pool_idle)
-    return Target(place.host, place.port, settings.fall, settings.rise, pool, weight=place.weight)
+    return Target(
+        place.host,
+        place.port,
+        settings.fall,
+        settings.rise,
+        Pool(settings.pool_idle),
+        weight=place.weight,
+        eject_after=settings.eject_after,
+        eject_rise=settings.eject_rise,
+    )
 
 
 def _close(admin: Admin, pings: list[asyncio.Task[None]], rotation: Rotation) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from .http1 import (
     LAST_CHUNK,
+    PIECE,
     BadMessage,
     Reply,
     Request,
@@ -22,7 +24,7 @@ from .http1 import (
     written,
 )
 from .pool import Connection, connect
-from .retry import IDEMPOTENT, Lost
+from .retry import IDEMPOTENT, Lost, repeatable
 from .settings import Settings
 from .target import Target
 
@@ -45,13 +47,10 @@ class Exchange:
         self._connection: Connection | None = None
         self._pump: asyncio.Task[None] | None = None
         self._fault: BadMessage | None = None
+        self._whole: bytes | None = None
+        self._given_up = ""
         target.in_flight += 1
-
-    @property
-    def reader(self) -> asyncio.StreamReader:
-        """Where the reply's body comes from."""
-        assert self._connection is not None
-        return self._connection.reader
+        target.waiting.add(self)
 
     @property
     def request_sent(self) -> bool:
@@ -61,6 +60,7 @@ class Exchange:
     def close(self, *, reusable: bool) -> None:
         """No longer in flight; the connection is kept for another request or closed at once."""
         self.target.in_flight -= 1
+        self.target.waiting.discard(self)
         reusable = reusable and self.request_sent and self.target.open
         if self._pump is not None:
             self._pump.cancel()
@@ -71,31 +71,53 @@ class Exchange:
         else:
             self._connection.abort()
 
-    async def reply(self, settings: Settings) -> Reply:
-        """Send the request and return its reply's head.
+    def give_up(self, why: str) -> None:
+        """Wait no longer, so that another target can answer, where that can do no harm."""
+        lost = Lost(why, sent=True)
+        replayable = self._body.whole is not None
+        if self._connection and repeatable(self._request, replayable=replayable, lost=lost):
+            self._given_up = why
+            self._connection.abort()
 
-        Raises Lost when no byte of a reply came, TimeoutError when none came in time, and
+    async def reply(self, settings: Settings) -> Reply:
+        """Send the request and return its reply's head; a small body is here by then.
+
+        Until then the client has been told nothing, so that another target can still answer.
+        Raises Lost when the target left before, TimeoutError when it took too long, and
         BadMessage when what came is no reply (502) or the client's body was none (400).
         """
         connection = self._connection = await self._connected(settings)
-        stale = connection.reused
+        stale, came = connection.reused, "no reply"
         self._send(connection)
-        first = b""
         try:
             async with asyncio.timeout(settings.first_byte_timeout) as clock:
                 self._count_from_the_end_of_the_request(clock, settings.first_byte_timeout)
                 first = await connection.reader.readexactly(1)
-                return await read_reply(connection.reader, self._request.method, first)
+                # A target that closes a connection for idleness does not begin a reply on it.
+                stale, came = False, "reply cut off in its head"
+                reply = await read_reply(connection.reader, self._request.method, first)
+                came = "reply cut off in its body"
+                if isinstance(reply.framing, int) and reply.framing <= PIECE:
+                    self._whole = await connection.reader.readexactly(reply.framing)
+                self.target.waiting.discard(self)
+                return reply
         except TimeoutError:
             raise
         except (OSError, asyncio.IncompleteReadError) as error:
             if self._fault is not None:
                 raise self._fault from error
-            if first:
-                raise BadMessage("reply cut off in its head", 502) from error
-            raise Lost(f"no reply: {_named(error)}", sent=True, stale=stale) from error
+            why = self._given_up or f"{came}: {_named(error)}"
+            raise Lost(why, sent=True, stale=stale and not self._given_up) from error
         except BadMessage as bad:
             raise BadMessage(f"not a reply: {bad}", 502) from bad
+
+    async def body(self, reply: Reply) -> AsyncIterator[bytes]:
+        """Yield the reply's body as it arrives, at once when it is here; raises as `pieces`."""
+        if self._whole is not None:
+            yield self._whole
+        elif self._connection is not None:
+            async for piece in pieces(self._connection.reader, reply.framing):
+                yield piece
 
     async def _connected(self, settings: Settings) -> Connection:
         # A kept connection may be closed by the target just as the request is written. Only what

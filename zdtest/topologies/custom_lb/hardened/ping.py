@@ -9,17 +9,23 @@ from .http1 import BadMessage, read_reply, written
 from .log import log
 from .pool import connect
 from .settings import Settings
-from .target import Health, Ping, Target
+from .target import Health, Ping, Rotation, Target
 
 
-async def watch(target: Target, settings: Settings) -> None:
-    """The target's health follows its pings, until cancelled."""
+async def watch(target: Target, rotation: Rotation, settings: Settings) -> None:
+    """The target's health follows its pings, until cancelled.
+
+    While it answers none of them, what waits for it and can be repeated goes elsewhere.
+    """
     due = time.monotonic()
     while True:
         before = target.health
-        target.pinged(await _ping(target, settings))
+        answer = await _ping(target, settings)
+        target.pinged(answer)
         if target.health is not before:
             _changed(target, before)
+        if target.health is Health.DOWN and answer is Ping.MISS and rotation.open:
+            target.give_up("its pings are not answered")
         target.pool.sweep()
         due = max(due + settings.ping_period, time.monotonic())
         await asyncio.sleep(due - time.monotonic())
@@ -44,7 +50,7 @@ async def _ping(target: Target, settings: Settings) -> Ping:
         return Ping.MISS
     if status == 503:
         return Ping.DRAIN
-    return Ping.GOOD if 200 <= status < 300 else Ping.MISS
+    return Ping.GOOD if 200 <= status < 300 else Ping.BAD
 
 
 async def _status(target: Target, head: bytes, timeout: float) -> int:

@@ -118,10 +118,8 @@ class Proxy:
             keep = request.keep and exchange.request_sent and sized and not self.stopping
             await _copy(writer, request, exchange, reply, keep=keep)
             done = True
-            if reply.status < 500:
-                exchange.target.answered += 1
-            else:
-                exchange.target.failed += 1
+            if exchange.target.replied(reply.status):
+                log("ejected", target=exchange.target.name, status=reply.status)
         except (Truncated, BadMessage) as error:
             exchange.target.failed += 1
             log("truncated", id=request.id, target=exchange.target.name, reason=str(error))
@@ -149,7 +147,7 @@ async def _copy(
     headers += _framing(request, reply, chunked=chunked)
     headers.append((b"Connection", b"keep-alive" if keep else b"close"))
     writer.write(written(b"HTTP/1.1 %d %b" % (reply.status, reply.reason), headers))
-    async for piece in pieces(exchange.reader, reply.framing):
+    async for piece in exchange.body(reply):
         writer.write(chunk(piece) if chunked else piece)
         await writer.drain()
     if chunked:

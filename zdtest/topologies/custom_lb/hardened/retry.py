@@ -8,7 +8,7 @@ IDEMPOTENT = frozenset((b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS"))
 
 
 class Lost(Exception):
-    """A target took a request, or could not be reached, and no byte of a reply came back.
+    """A target took a request, or could not be reached, and nothing to pass on came back.
 
     `sent` says that it may have run; `stale` that it went over a kept connection, which the
     target may have been closing for idleness just then.

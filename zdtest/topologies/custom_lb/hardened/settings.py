@@ -37,6 +37,8 @@ class Settings:
     ping_timeout: float = 0.3
     fall: int = 2
     rise: int = 2
+    eject_after: int = 0
+    eject_rise: int = 20
     connect_timeout: float = 1.0
     first_byte_timeout: float = 30.0
     client_idle: float = 75.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Protocol
 
 from .pool import Pool
 
@@ -16,6 +17,7 @@ class Health(Enum):
     UP = "up"
     DRAINING = "draining"  # it said 503 to a ping: no new requests, those in flight are kept
     SUSPECT = "suspect"  # a request could not be delivered: out until it proves itself
+    EJECTED = "ejected"  # its replies were 5xx, one after the other: out for longer
     DOWN = "down"
 
 
@@ -24,7 +26,15 @@ class Ping(Enum):
 
     GOOD = "good"
     DRAIN = "drain"
-    MISS = "miss"
+    BAD = "bad"  # an answer, and none of these
+    MISS = "miss"  # no answer
+
+
+class Waiting(Protocol):
+    """A request under way."""
+
+    def give_up(self, why: str) -> None:
+        """Wait no longer, where that can do no harm."""
 
 
 @dataclass(slots=True, eq=False)
@@ -39,12 +49,17 @@ class Target:
     health: Health = Health.UNKNOWN
     held: bool = False
     weight: int = 100
+    eject_after: int = 0
+    eject_rise: int = 20
     in_flight: int = 0
     answered: int = 0
     failed: int = 0
     fails: int = 0
     credit: int = 0
+    waiting: set[Waiting] = field(default_factory=set)
+    """What was sent and has not been answered."""
     _good: int = field(default=0, init=False)
+    _sick: int = field(default=0, init=False)
 
     @property
     def name(self) -> str:
@@ -76,15 +91,42 @@ class Target:
         }
 
     def pinged(self, answer: Ping) -> None:
-        """Health is what this ping makes of it: `fall` misses, `rise` good ones, 503 at once."""
+        """Health is what this ping makes of it: `fall` bad ones, `rise` good ones, 503 at once."""
         self._good = self._good + 1 if answer is Ping.GOOD else 0
-        self.fails = self.fails + 1 if answer is Ping.MISS else 0
+        self.fails = self.fails + 1 if answer in (Ping.BAD, Ping.MISS) else 0
         if answer is Ping.DRAIN:
             self.health = Health.DRAINING
         elif self.fails >= self.fall:
             self.health = Health.DOWN
-        elif self._good >= self.rise or (self._good and self.health is Health.UNKNOWN):
+        elif self._good >= self._needed:
             self.health = Health.UP
+
+    @property
+    def _needed(self) -> int:
+        """How many good pings in a row put it in."""
+        if self.health is Health.UNKNOWN:
+            return 1
+        return max(1, self.eject_rise if self.health is Health.EJECTED else self.rise)
+
+    def replied(self, status: int) -> bool:
+        """Count a whole reply; return whether it was the one too many that ejects the target."""
+        if status < 500:
+            self.answered += 1
+            self._sick = 0
+            return False
+        self.failed += 1
+        self._sick += 1
+        if self.health is not Health.UP or not 0 < self.eject_after <= self._sick:
+            return False
+        self.health = Health.EJECTED
+        self._good = self._sick = 0
+        self.pool.close()
+        return True
+
+    def give_up(self, why: str) -> None:
+        """Whatever waits for it and can be repeated waits no longer."""
+        for exchange in list(self.waiting):
+            exchange.give_up(why)
 
     def suspected(self) -> None:
         """No new request goes to it before `rise` good pings; its kept connections are closed."""
@@ -99,6 +141,11 @@ class Rotation:
 
     def __init__(self, targets: tuple[Target, ...]) -> None:
         self.targets = targets
+
+    @property
+    def open(self) -> bool:
+        """Whether any of them takes new requests."""
+        return any(target.open for target in self.targets)
 
     def weigh(self, weights: Mapping[Target, int]) -> None:
         """These weights count from the next request on, all of them; turns are dealt afresh.
