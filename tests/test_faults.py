@@ -17,14 +17,14 @@ import pytest
 
 from zdtest import faults
 from zdtest.engine import Instance, probe, reaper
+from zdtest.engine.detour.detour import Detour
+from zdtest.engine.listening import listens
 from zdtest.engine.process import ProcessEngine
 from zdtest.errors import ConfigError, EngineError, FaultError
 from zdtest.eventlog import EventLog
 from zdtest.faults import Fault, armed, at, plan
 from zdtest.faults.cue import PHASES, Cue
-from zdtest.faults.detour import Detour
 from zdtest.faults.impaired import Impaired, kind
-from zdtest.faults.listening import listens
 from zdtest.faults.proof import Heal, look, state
 from zdtest.strategies import rolling
 

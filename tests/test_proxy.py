@@ -10,12 +10,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from zdtest.engine.detour.conditions import CLEAN, Conditions
+from zdtest.engine.detour.detour import Detour
+from zdtest.engine.detour.pipe import Ending, Item, Pipe
+from zdtest.engine.listening import listens
 from zdtest.engine.process import ProcessEngine
 from zdtest.errors import ConfigError, FaultError
-from zdtest.faults.conditions import CLEAN, Conditions
-from zdtest.faults.detour import Detour
-from zdtest.faults.listening import listens
-from zdtest.faults.pipe import Ending, Item, Pipe
 
 RST = struct.pack("ii", 1, 0)
 PATIENCE = 5.0

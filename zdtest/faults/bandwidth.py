@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from zdtest.engine.detour.conditions import Conditions
 from zdtest.errors import ConfigError
-from zdtest.faults.conditions import Conditions
 from zdtest.faults.impaired import Impaired
 from zdtest.faults.proof import Sight
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from zdtest.faults.conditions import Conditions
+from zdtest.engine.detour.conditions import Conditions
+from zdtest.engine.detour.link import ANSWERED
 from zdtest.faults.impaired import Impaired
-from zdtest.faults.link import ANSWERED
 from zdtest.faults.proof import Sight
 
 

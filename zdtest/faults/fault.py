@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Protocol, runtime_checkable
 
 from zdtest.engine import Instance
+from zdtest.engine.detour.detour import Detour
 from zdtest.errors import ConfigError
-from zdtest.faults.detour import Detour
 from zdtest.topology import Stack
 
 

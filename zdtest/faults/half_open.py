@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zdtest.duration import seconds
-from zdtest.faults.conditions import Conditions
+from zdtest.engine.detour.conditions import Conditions
 from zdtest.faults.impaired import Impaired, kind
 
 

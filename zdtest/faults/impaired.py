@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from zdtest.engine.detour.conditions import Conditions
+from zdtest.engine.detour.detour import Detour
 from zdtest.errors import FaultError
-from zdtest.faults.conditions import Conditions
-from zdtest.faults.detour import Detour
 from zdtest.faults.fault import detour
 from zdtest.faults.proof import Heal, Sight, look, proven
 from zdtest.topology import Stack

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from zdtest.duration import seconds
+from zdtest.engine.detour.conditions import Conditions
 from zdtest.errors import ConfigError
-from zdtest.faults.conditions import Conditions
 from zdtest.faults.impaired import Impaired, later
 
 _LEAST = 0.02

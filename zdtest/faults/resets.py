@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zdtest.faults.conditions import Conditions
+from zdtest.engine.detour.conditions import Conditions
 from zdtest.faults.impaired import Impaired, kind
 
 

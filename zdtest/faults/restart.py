@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from zdtest.duration import seconds, written
+from zdtest.engine.listening import listens
 from zdtest.errors import ConfigError, FaultError
 from zdtest.faults.fault import Ported
 from zdtest.faults.kill import gone
-from zdtest.faults.listening import listens
 from zdtest.faults.proof import Heal, living, proven
 from zdtest.topology import Stack
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import cast
 
-from zdtest.faults.conditions import CLEAN, Conditions
-from zdtest.faults.pipe import Ending, Item, Pipe
+from zdtest.engine.detour.conditions import CLEAN, Conditions
+from zdtest.engine.detour.pipe import Ending, Item, Pipe
 
 ANSWERED = "X-Zdtest-Fault"
 """The header of a reply that the proxy gave itself."""

@@ -1,9 +1,10 @@
 """The TCP proxy that network faults are made with, a process of its own.
 
-``python -m zdtest.faults.proxy PORT TARGET ADMIN [SEED]`` passes connections to 127.0.0.1:PORT on
-to 127.0.0.1:TARGET, half-closes and resets included, and takes orders on 127.0.0.1:ADMIN. It
-listens as long as the target does, so where the target refuses connections, so does the proxy: to
-a balancer "refused, never sent" and "reset, may have run" are two different things.
+``python -m zdtest.engine.detour.proxy PORT TARGET ADMIN [SEED]`` passes connections to
+127.0.0.1:PORT on to 127.0.0.1:TARGET, half-closes and resets included, and takes orders on
+127.0.0.1:ADMIN. It listens as long as the target does, so where the target refuses connections, so
+does the proxy: to a balancer "refused, never sent" and "reset, may have run" are two different
+things.
 
 An order is one JSON line, answered by one: ``{"set": {"latency": 0.2}}`` sets all of the
 conditions; ``{"reset": true}`` resets every open connection; ``{}`` only asks. The answer tells the
@@ -21,10 +22,10 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
+from zdtest.engine.detour.conditions import CLEAN, Conditions
+from zdtest.engine.detour.link import End, Link
+from zdtest.engine.listening import listens
 from zdtest.errors import ConfigError
-from zdtest.faults.conditions import CLEAN, Conditions
-from zdtest.faults.link import End, Link
-from zdtest.faults.listening import listens
 
 _LOOK = 0.01
 

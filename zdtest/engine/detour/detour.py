@@ -11,8 +11,8 @@ from dataclasses import asdict
 from typing import Any
 
 from zdtest.engine import Engine, probe
+from zdtest.engine.detour.conditions import CLEAN, Conditions
 from zdtest.errors import FaultError
-from zdtest.faults.conditions import CLEAN, Conditions
 
 _PATIENCE = 5.0
 
@@ -29,7 +29,8 @@ class Detour:
         self._name = f"detour-{name}"
         self._admin = engine.port()
         ports = map(str, (self.port, target, self._admin, seed))
-        process = engine.start(self._name, [sys.executable, "-m", "zdtest.faults.proxy", *ports])
+        argv = [sys.executable, "-m", "zdtest.engine.detour.proxy", *ports]
+        process = engine.start(self._name, argv)
 
         def missing() -> str:
             with contextlib.suppress(FaultError):

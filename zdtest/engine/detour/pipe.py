@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from zdtest.faults.conditions import Conditions
+from zdtest.engine.detour.conditions import Conditions
 
 _HIGH, _LOW = 262_144, 65_536
 _SLICES = 100
