@@ -255,8 +255,8 @@ def test_the_correctness_of_a_run_is_in_figures_with_witnesses(told):
     assert set(found["correctness"]["witnesses"]) == {"early", "twice"}
     counts = {k: v for k, v in found["correctness"].items() if k != "witnesses"}
     assert counts == {
-        "lost": 0, "twice": 1, "key_twice": 0, "phantom": 0, "early": 1, "repeated": 0,
-        "backwards": 0, "cut": 0, "altered": 0, "gaps": None, "repeats": None, "stale": 0,
+        "lost": 0, "twice": 1, "key_lost": None, "key_twice": 0, "phantom": 0, "early": 1,
+        "repeated": 0, "backwards": 0, "cut": 0, "altered": 0, "gaps": None, "repeats": None, "stale": 0,
         "undecided": 10, "undecided_ran": 10,
     }  # fmt: skip
 
@@ -273,6 +273,10 @@ def test_a_reply_from_the_old_version_after_the_deploy_breaks(judged):
     assert verdict.verdict == "broken"
     assert "replies not from v2 after the deploy" in only_reason(verdict)
     assert verdict.stale > 0
+    shown = verdict.as_json()["correctness"]
+    assert shown["stale"] == verdict.stale
+    assert shown["witnesses"]["stale"][0]["told"].startswith("answered by v1 ")
+    assert "; first r-0000" in only_reason(verdict)
 
 
 def test_replies_may_take_as_long_to_converge_as_promised(judged):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zdtest import phase, suspect
-from zdtest.history import History, Writes
+from zdtest.history import Found, History, Writes, stale
 from zdtest.outage import Outage, availability, brownouts, outages
 from zdtest.phase import Window
 from zdtest.recording import Recording, Samples
@@ -68,7 +68,9 @@ class Evidence:
             versions=_versions(samples, phases),
             failed=failed,
             doubtful=doubts.failure(samples, failed),
-            history=History.of(recording, _new_version(recording)),
+            history=History.of(
+                recording, _new_version(recording), settled=_settled(recording, window, slo)
+            ),
         )
 
     @property
@@ -196,19 +198,13 @@ class Evidence:
         ok = (self.samples.version == code) & (self.samples.outcome == Outcome.ok)
         return np.flatnonzero(ok & (self.samples.channel != _CONTROL))
 
-    def stale(self, channels: tuple[str, ...]) -> Rows:
+    def stale(self, channels: tuple[str, ...]) -> Found:
         """Return the ok replies not from the new version though the deploy had settled.
 
         None where the new version was not named or never seen: then nothing was deployed.
         """
-        samples, new = self.samples, self.new_version
-        if not self.replies(new) or not self.window.ended or new is None:
-            return np.empty(0, np.intp)
-        settled = int(np.searchsorted(samples.due, self.window.end + self.slo.converge, "right"))
-        version = samples.version[settled:]
-        old = (version != samples.versions.index(new)) & (version != samples.versions.index(""))
-        old &= self._on(channels)[samples.channel[settled:]]
-        return np.flatnonzero(old & (samples.outcome[settled:] == Outcome.ok)) + settled
+        settled = _settled(self.recording, self.window, self.slo)
+        return stale(self.samples, self.recording.run, self.new_version, settled, channels)
 
     def mixed(self) -> float:
         """Return the seconds of due time in which both versions answered.
@@ -234,6 +230,12 @@ def _seen_versions(samples: Samples) -> tuple[str, str] | None:
         return None
     first, last = samples.version[rows[[0, -1]]]
     return samples.versions[first], samples.versions[last]
+
+
+def _settled(recording: Recording, window: Window, slo: Slo) -> float | None:
+    """Return from when on only the new version should answer, None where that was not told."""
+    named = recording.manifest.get("new_version") is not None
+    return window.end + slo.converge if named and window.ended else None
 
 
 def _new_version(recording: Recording) -> str | None:

@@ -41,7 +41,7 @@ def findings(evidence: Evidence) -> list[Finding]:
     """Return what was found against each promise, in the order of the `Slo`."""
     checks = (
         *(_failed, _wrong, _p99, _slow, _writes, _arrivals, _backwards),
-        *(_stale, _longest, _downtime, _rate),
+        *(_streams, _stale, _longest, _downtime, _rate),
     )
     return [found for check in checks for found in check(evidence)]
 
@@ -104,6 +104,8 @@ def _writes(evidence: Evidence) -> Iterator[Finding]:
     yield from _checked(evidence, "lost", slo.lost, history.lost, text)
     text = f"{{}} of {found.sent} writes ran more than once"
     yield from _checked(evidence, "twice", slo.twice, history.twice, text)
+    text = "{} idempotency keys were answered ok and never had an effect"
+    yield from _checked(evidence, "lost", slo.lost, history.key_lost, text)
     text = "{} idempotency keys had more than one effect"
     yield from _checked(evidence, "twice", slo.twice, history.key_twice, text)
 
@@ -114,6 +116,18 @@ def _arrivals(evidence: Evidence) -> Iterator[Finding]:
     yield from _checked(evidence, "phantom", slo.phantom, history.phantom, text)
     text = "{} requests were accepted before the instance was ready or after it stopped listening"
     yield from _checked(evidence, "early", slo.early, history.early, text)
+
+
+def _streams(evidence: Evidence) -> Iterator[Finding]:
+    slo, history = evidence.slo, evidence.history
+    for name, allowed, found, text in (
+        ("gaps", slo.gaps, history.gaps, "{} messages were left out of the streams"),
+        ("repeats", slo.repeats, history.repeats, "{} messages of the streams came again"),
+    ):
+        if allowed is not None and found.count is None:
+            told = f"no stream's message with a number for an id is on file, so {name} are unknown"
+            yield Finding(name, told, False)
+        yield from _checked(evidence, name, allowed, found, text)
 
 
 def _backwards(evidence: Evidence) -> Iterator[Finding]:
@@ -131,14 +145,9 @@ def _checked(
 
 
 def _stale(evidence: Evidence) -> Iterator[Finding]:
-    rows = evidence.stale(evidence.channels)
-    if len(rows):
-        late = evidence.samples.due[rows[-1]] - evidence.window.end
-        new = evidence.new_version
-        text = (
-            f"{len(rows)} replies not from {new} after the deploy, the last {written(late)} after"
-        )
-        yield from _counted("stale", evidence.slo.stale, len(rows), 0, text)
+    text = f"{{}} replies not from {evidence.new_version} after the deploy"
+    found = evidence.stale(evidence.channels)
+    yield from _checked(evidence, "stale", evidence.slo.stale, found, text)
 
 
 def _longest(evidence: Evidence) -> Iterator[Finding]:

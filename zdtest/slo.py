@@ -20,6 +20,8 @@ _COUNTS = (
     "phantom",
     "early",
     "backwards",
+    "gaps",
+    "repeats",
     "stale",
     "min_requests",
 )
@@ -56,7 +58,7 @@ class Slo:
     slow: float | None = 1.0
     """No reply takes longer than this beyond its think time, seconds."""
     lost: int | None = 0
-    """How many writes may be missing after their ok."""
+    """How many writes, and how many idempotency keys, may be without effect after their ok."""
     twice: int | None = 0
     """How many writes, and how many idempotency keys, may have more than one effect."""
     phantom: int | None = 0
@@ -65,6 +67,10 @@ class Slo:
     """How many requests an instance may accept before it is ready or after it stopped listening."""
     backwards: int | None = None
     """How many replies of another version a session may get after one of the new version."""
+    gaps: int | None = None
+    """How many numbered messages may be missing in the streams, reconnections included."""
+    repeats: int | None = None
+    """How many numbered messages may come again in the streams, reconnections included."""
     stale: int | None = 0
     """How many replies may come from another version than the new one after the deploy's end."""
     converge: float = 0.0

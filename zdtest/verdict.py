@@ -133,7 +133,6 @@ class Verdict:
         found = {name: getattr(self.history, name) for name in CHECKS}
         return {
             **{name: check.count for name, check in found.items()},
-            "stale": self.stale,
             "undecided": self.writes.undecided,
             "undecided_ran": self.writes.undecided_ran,
             "witnesses": {
@@ -242,7 +241,7 @@ def _verdict(evidence: Evidence, verdict: str, reasons: tuple[str, ...]) -> Verd
         downtime=downtime(outages),
         versions={name: n for name in recording.samples.versions if (n := evidence.replies(name))},
         mixed=evidence.mixed(),
-        stale=len(evidence.stale(everything)),
+        stale=evidence.history.stale.count or 0,
         history=evidence.history,
         worst=_worst(evidence.availability()),
         suspect={

@@ -7,15 +7,17 @@ is counted apart, as undecided. A count is None where nobody kept the account th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
+from zdtest.beside import Beside
 from zdtest.history.arrivals import early, phantom, repeated
 from zdtest.history.backwards import backwards
 from zdtest.history.bodies import altered, cut, odd
-from zdtest.history.keys import key_twice
+from zdtest.history.keys import key_lost, key_twice
 from zdtest.history.messages import Message, gaps, repeats
+from zdtest.history.stale import stale
 from zdtest.history.witness import UNKNOWN, Found, Witness
 from zdtest.history.writes import Writes, writes
 from zdtest.journal import Journal
@@ -33,18 +35,20 @@ __all__ = [
     "cut",
     "early",
     "gaps",
+    "key_lost",
     "key_twice",
     "odd",
     "phantom",
     "repeated",
     "repeats",
+    "stale",
     "writes",
 ]
 
 
 CHECKS = (
-    *("lost", "twice", "key_twice", "phantom", "early", "repeated"),
-    *("backwards", "cut", "altered", "gaps", "repeats"),
+    *("lost", "twice", "key_lost", "key_twice", "phantom", "early", "repeated"),
+    *("backwards", "stale", "cut", "altered", "gaps", "repeats"),
 )
 """The names of all checks, each a `Found` of `History`."""
 
@@ -58,6 +62,8 @@ class History:
     """Writes answered ok and never executed."""
     twice: Found
     """Writes executed more than once."""
+    key_lost: Found
+    """Idempotency keys with an ok answer and without an effect."""
     key_twice: Found
     """Idempotency keys with more than one effect, over all instances."""
     phantom: Found
@@ -68,6 +74,8 @@ class History:
     """Requests of any method that arrived more than once: somebody on the way repeats them."""
     backwards: Found
     """Replies with which a session fell back from the new version."""
+    stale: Found
+    """Ok replies of another version than the new one after the deploy had settled."""
     cut: Found
     """Replies that began with a status line and did not end."""
     altered: Found
@@ -80,22 +88,38 @@ class History:
     """Messages of a stream whose number had been passed already."""
 
     @classmethod
-    def of(cls, recording: Recording, new: str | None) -> History:
-        """Return the history of `recording`, whose new version is `new` where one is known."""
+    def of(cls, recording: Recording, new: str | None, *, settled: float | None = None) -> History:
+        """Return the history of `recording`, whose new version is `new` where one is known.
+
+        From `settled` on, seconds on its clock, nothing but the new version should answer; None
+        where that is not known.
+        """
         samples, run = recording.samples, recording.run
         lines = None if recording.journal is None else Journal.of(recording.journal)
         channels: Mapping[str, Mapping[str, Any]] = recording.manifest.get("channels", {})
-        told = writes(samples, lines, run, whole=_whole(recording))
+        keyed, heard = recording.retries, recording.messages
+        told = writes(
+            samples,
+            lines,
+            run,
+            whole=_whole(recording),
+            retries=None if keyed is None else keyed.rows,
+        )
+        if keyed is not None and not keyed.whole:
+            # One whose key is not on file may have had its effect under another id.
+            told = replace(told, lost=None, lost_ids=(), lost_seen=())
         return cls(
             writes=told,
             lost=Found(told.lost, told.lost_seen),
             twice=Found(told.twice, told.twice_seen),
-            backwards=backwards(samples, run, new),
+            key_lost=_key_lost(recording, lines),
+            backwards=backwards(samples, run, new, streams=_told_apart(channels)),
+            stale=stale(samples, run, new, settled),
             cut=cut(samples, run),
             altered=altered(samples, run, channels),
             odd=odd(samples, run, channels),
             **_arrivals(samples, lines, run, whole=_whole(recording)),
-            **_streams(None),
+            **_streams(heard if heard is not None and heard.whole else None),
         )
 
 
@@ -118,8 +142,20 @@ def _arrivals(
     }
 
 
-def _streams(seen: Iterable[Message] | None) -> dict[str, Found]:
-    if seen is None:
+def _key_lost(recording: Recording, journal: Journal | None) -> Found:
+    keyed = recording.retries
+    if journal is None or keyed is None or not keyed.whole:
+        return UNKNOWN
+    return key_lost(recording.samples, journal, recording.run, keyed.rows)
+
+
+def _told_apart(channels: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether a stream's session is one of its subscribers, which recordings once did not tell."""
+    return "stations" in channels.get("stream", {})
+
+
+def _streams(seen: Beside | None) -> dict[str, Found]:
+    """Return what the messages tell; without a numbered one that is nothing."""
+    if seen is None or not len(seen):
         return {"gaps": UNKNOWN, "repeats": UNKNOWN}
-    messages = list(seen)
-    return {"gaps": gaps(messages), "repeats": repeats(messages)}
+    return {"gaps": gaps(seen.rows), "repeats": repeats(seen.rows)}

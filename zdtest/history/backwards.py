@@ -10,16 +10,17 @@ from zdtest.recording import NEVER, Samples
 from zdtest.sample import CHANNELS
 
 
-def backwards(samples: Samples, run: str, new: str | None) -> Found:
+def backwards(samples: Samples, run: str, new: str | None, *, streams: bool = False) -> Found:
     """Return the replies of another version to a session that had had one of the new version.
 
     A session is one of a channel's. Only requests that do not overlap are in order: the one was
-    sent after the other had ended. Streams are left out, as their sessions are not their
-    subscribers. None where no reply tells the new version. O(n).
+    sent after the other had ended. `streams` count where their sessions are their subscribers.
+    None where no reply tells the new version. O(n).
     """
     if new not in samples.versions or not new:
         return UNKNOWN
-    apart = [CHANNELS.index(name) for name in ("control", "stream")]
+    names = ("control",) if streams else ("control", "stream")
+    apart = [CHANNELS.index(name) for name in names]
     told = (samples.version != samples.versions.index("")) & (samples.sent_us != NEVER)
     rows = np.flatnonzero(told & ~np.isin(samples.channel, apart))
     arrived = samples.version[rows] == samples.versions.index(new)

@@ -5,79 +5,92 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Union
 
 import numpy as np
 
+from zdtest.beside import MESSAGE
 from zdtest.history.witness import SHOWN, Found, Witness
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Ints = NDArray[np.int64]
-    Floats = NDArray[np.float64]
+    Rows = NDArray[np.void]
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message that one subscriber got: when, its number, and which subscriber."""
+    """A message that one subscriber got: when, its number, and which subscriber.
+
+    `resumed` where it was the first one after the stream had been asked to go on.
+    """
 
     t: float
     id: int
     stream: int
+    resumed: bool = False
 
 
-def gaps(seen: Iterable[Message]) -> Found:
+Seen = Union[Iterable[Message], "NDArray[np.void]"]
+"""Messages, or rows of `MESSAGE` as they are recorded."""
+
+
+def gaps(seen: Seen) -> Found:
     """Return how many numbers were left out between the first and the last of each stream.
 
     A stream is one subscriber with all its connections, whose numbers rise by one; the first may
     be any. O(n log n).
     """
-    t, ids, streams = _columns(seen)
-    passed = _passed(ids, streams)
-    missing = np.where(_first(streams), 0, np.maximum(ids - passed - 1, 0))
-    rows = np.flatnonzero(missing)
-    told = [f"{missing[row]} left out after {passed[row]}" for row in rows[:SHOWN].tolist()]
-    return Found(int(missing.sum()), _witnesses(t, ids, streams, rows, told))
+    rows = _rows(seen)
+    passed = _passed(rows)
+    missing = np.where(_first(rows), 0, np.maximum(rows["id"] - passed - 1, 0))
+    found = np.flatnonzero(missing)
+    told = [f"{missing[row]} left out after {passed[row]}" for row in found[:SHOWN].tolist()]
+    return Found(int(missing.sum()), _witnesses(rows[found], told))
 
 
-def repeats(seen: Iterable[Message]) -> Found:
+def repeats(seen: Seen) -> Found:
     """Return how many messages came with a number that their stream had reached already."""
-    t, ids, streams = _columns(seen)
-    passed = _passed(ids, streams)
-    rows = np.flatnonzero(~_first(streams) & (ids <= passed))
-    told = [f"{passed[row]} had been reached" for row in rows[:SHOWN].tolist()]
-    return Found(len(rows), _witnesses(t, ids, streams, rows, told))
+    rows = _rows(seen)
+    passed = _passed(rows)
+    found = np.flatnonzero(~_first(rows) & (rows["id"] <= passed))
+    told = [f"{passed[row]} had been reached" for row in found[:SHOWN].tolist()]
+    return Found(len(found), _witnesses(rows[found], told))
 
 
-def _columns(seen: Iterable[Message]) -> tuple[Floats, Ints, Ints]:
-    """Return times, numbers and streams, stream by stream, each in the order of its times."""
-    found = list(seen)
-    t = np.array([message.t for message in found], np.float64)
-    ids = np.array([message.id for message in found], np.int64)
-    streams = np.array([message.stream for message in found], np.int64)
-    order = np.lexsort((t, streams))
-    return t[order], ids[order], streams[order]
+def _rows(seen: Seen) -> Rows:
+    """Return the messages stream by stream, each in the order of its times."""
+    if isinstance(seen, np.ndarray):
+        rows = seen
+    else:
+        told = [(round(one.t * 1e9), one.id, one.stream, one.resumed) for one in seen]
+        rows = np.array(told, MESSAGE)
+    return rows[np.lexsort((rows["t"], rows["stream"]))]
 
 
-def _first(streams: Ints) -> NDArray[np.bool_]:
+def _first(rows: Rows) -> NDArray[np.bool_]:
+    streams = rows["stream"].astype(np.int64)
     first: NDArray[np.bool_] = np.diff(streams, prepend=streams[:1] - 1) != 0
     return first
 
 
-def _passed(ids: Ints, streams: Ints) -> Ints:
+def _passed(rows: Rows) -> Ints:
     """Return the highest number of the stream before each message; its own for the first one."""
+    ids: Ints = rows["id"]
     passed = ids.copy()
-    bounds = [*np.flatnonzero(_first(streams)).tolist(), len(ids)]
+    bounds = [*np.flatnonzero(_first(rows)).tolist(), len(ids)]
     for begin, end in pairwise(bounds):
         passed[begin + 1 : end] = np.maximum.accumulate(ids[begin:end])[:-1]
     return passed
 
 
-def _witnesses(
-    t: Floats, ids: Ints, streams: Ints, rows: NDArray[np.intp], told: list[str]
-) -> tuple[Witness, ...]:
+def _witnesses(rows: Rows, told: list[str]) -> tuple[Witness, ...]:
     return tuple(
-        Witness(f"message {ids[row]} of stream {streams[row]}", float(t[row]), told=text)
-        for row, text in zip(rows.tolist(), told, strict=False)
+        Witness(
+            f"message {row['id']} of stream {row['stream']}",
+            float(row["t"]) * 1e-9,
+            told=text + (" as it resumed" if row["resumed"] else ""),
+        )
+        for row, text in zip(rows, told, strict=False)
     )

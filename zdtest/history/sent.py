@@ -21,6 +21,16 @@ def name(run: str, seq: int) -> str:
     return request_id(run, seq) if seq >= 0 else f"{run}-?"
 
 
+def keys(seqs: Ints, retries: NDArray[np.void] | None) -> Ints:
+    """Return the number of the write whose key each of these carries; a fresh one has its own."""
+    if retries is None or not len(retries):
+        return seqs
+    known = retries[np.argsort(retries["seq"], kind="stable")]
+    place = np.minimum(np.searchsorted(known["seq"], seqs), len(known) - 1)
+    found: Ints = np.where(known["seq"][place] == seqs, known["key"][place].astype(np.int64), seqs)
+    return found
+
+
 def moments(samples: Samples, rows: NDArray[np.intp]) -> Floats:
     """Return when each of these was sent, or fell due where it was not."""
     sent = samples.sent_us[rows]

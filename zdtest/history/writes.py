@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zdtest.history.sent import answered, name
+from zdtest.history.sent import answered, keys, name
 from zdtest.history.witness import SHOWN, Witness
 from zdtest.journal import FOREIGN, Journal, Lines
 from zdtest.recording import Samples, request_id
 from zdtest.sample import CHANNELS, MAY_HAVE_RUN, NEVER_SENT, Outcome
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from zdtest.journal import Ints
 
 _ORDER, _REPLAYED = 0, 1
@@ -52,11 +54,13 @@ def writes(
     run: str,
     *,
     whole: bool = True,
+    retries: NDArray[np.void] | None = None,
 ) -> Writes:
     """Return what became of the run's writes, from its samples and the app's journal.
 
     A write with a key that was answered with an earlier one's order counts as executed where that
-    order is. An id that is not on file is a phantom only where the recording is `whole`.
+    order is; so does one of the `retries` (`RETRY`) whose key had its effect under another id. An
+    id that is not on file is a phantom only where the recording is `whole`.
     """
     rows = np.flatnonzero(samples.channel == CHANNELS.index("write"))
     seqs, outcomes = samples.seq[rows].astype(np.int64), samples.outcome[rows]
@@ -66,12 +70,12 @@ def writes(
     if journal is None:
         return Writes(len(sent), len(ok), None, None, len(undecided))
     kept = Journal.of(journal)
-    orders, settled = _executed(kept.lines(run, "order", "replayed"))
-    executed, times = np.unique(orders.seq, return_counts=True)
-    known = np.isin(executed, sent)
-    lost = np.setdiff1d(ok, settled)
-    twice = executed[known & (times > 1)]
-    unsent = ~known if whole else np.isin(executed, seqs) & ~known
+    orders, settled = executed(kept.lines(run, "order", "replayed"))
+    ran, times = np.unique(orders.seq, return_counts=True)
+    known = np.isin(ran, sent)
+    lost = ok[~np.isin(keys(ok, retries), keys(settled, retries))]
+    twice = ran[known & (times > 1)]
+    unsent = ~known if whole else np.isin(ran, seqs) & ~known
     return Writes(
         sent=len(sent),
         ok=len(ok),
@@ -87,8 +91,11 @@ def writes(
     )
 
 
-def _executed(lines: Lines) -> tuple[Lines, Ints]:
-    """Return the orders of this run, and the numbers of all requests that one stands for."""
+def executed(lines: Lines) -> tuple[Lines, Ints]:
+    """Return the orders of this run, and the numbers of all requests that one stands for.
+
+    `lines` are those of the events order and replayed, in this order.
+    """
     orders = lines.where(lines.event == _ORDER)
     replayed = lines.where((lines.event == _REPLAYED) & (lines.key >= 0))
     effective = replayed.seq[np.isin(replayed.key, orders.key)]

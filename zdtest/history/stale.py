@@ -1,0 +1,51 @@
+"""Whether the old version still answered once the deploy had settled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from zdtest.history.sent import replied
+from zdtest.history.witness import SHOWN, UNKNOWN, Found, Witness
+from zdtest.recording import Samples
+from zdtest.sample import CHANNELS, Outcome
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_SYSTEM = tuple(name for name in CHANNELS if name != "control")
+
+
+def stale(
+    samples: Samples,
+    run: str,
+    new: str | None,
+    settled: float | None,
+    channels: Sequence[str] = _SYSTEM,
+) -> Found:
+    """Return the ok replies of another version than `new` to requests due after `settled`.
+
+    None where nothing settled, or nothing was deployed: no ok reply of the new version. O(n).
+    """
+    if settled is None or not new or new not in samples.versions:
+        return UNKNOWN
+    ok = (samples.outcome == Outcome.ok) & _on(samples, _SYSTEM)
+    arrived = samples.version == samples.versions.index(new)
+    if not (ok & arrived).any():
+        return UNKNOWN
+    late = int(np.searchsorted(samples.due, settled, "right"))
+    old = ok & ~arrived & (samples.version != samples.versions.index(""))
+    rows = np.flatnonzero((old & _on(samples, channels))[late:]) + late
+    witnesses: list[Witness] = []
+    for row in rows[:SHOWN].tolist():
+        who = samples.versions[samples.version[row]]
+        after = f"{(samples.due[row] - settled) * 1e3:.0f} ms after {new} had settled"
+        witnesses += replied(samples, run, np.array([row]), f"answered by {who} {after}")
+    return Found(len(rows), tuple(witnesses))
+
+
+def _on(samples: Samples, channels: Sequence[str]) -> NDArray[np.bool_]:
+    on: NDArray[np.bool_] = np.array([name in channels for name in CHANNELS])[samples.channel]
+    return on
