@@ -27,6 +27,23 @@ def host() -> dict[str, object]:
     }
 
 
+def clock() -> str:
+    """Return what names this process's CLOCK_MONOTONIC, "" where nothing does.
+
+    Processes with the same name read the same clock: one boot of one kernel, and the same shift of
+    their time namespace.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+    try:
+        shifts = Path("/proc/self/timens_offsets").read_text().split()
+    except OSError:
+        shifts = []  # a kernel without time namespaces has one clock
+    return " ".join([boot, *shifts[1:3]])
+
+
 def commit(folder: Path) -> str | None:
     """Return what git calls the checkout that `folder` is in, None where there is none."""
     try:

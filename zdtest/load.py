@@ -4,6 +4,9 @@ Open loop at ``--rate``, on the channels of ``--channels``, with every request r
 brings its command line, its web page and its life cycle; the requests are `zdtest.wire`'s, because
 Locust's own clients wait for a reply before they send again, and one of them resends in silence.
 
+With ``--master`` and ``--worker`` several processes, on as many machines, send the one schedule and
+the master records it; see `zdtest.fleet`.
+
 The exit code says who failed: 0 every request was answered, 1 some were not, 2 the options mean
 nothing, 3 the load itself could not be driven as asked. The recording's trailer says the same to
 programs.
@@ -19,20 +22,26 @@ from typing import Any
 import gevent
 from gevent.event import Event
 from locust import User, constant, events, task
+from locust.runners import MasterRunner, WorkerRunner
 
 from zdtest import channel
 from zdtest.board import Board
-from zdtest.errors import ZdError
+from zdtest.errors import LoadFailed, ZdError
+from zdtest.fleet import Fleet
 from zdtest.local import Local
+from zdtest.master import Master
 from zdtest.plan import Plan
 from zdtest.summary import of_folder
+from zdtest.worker import Worker
 
 _WRITE_BODY = '{"item": 1, "quantity": 1}'
 _ANY_HOST = "http://localhost"
 
 _EARLY = 0.1
 
-_load: Local | None = None
+_load: Local | Fleet | None = None
+_master: Master | None = None
+_worker: Worker | None = None
 _began = 0.0
 
 
@@ -60,12 +69,22 @@ def _options(parser: Any) -> None:
 @events.init.add_listener  # type: ignore[untyped-decorator]
 def _check(environment: Any, **_: Any) -> None:
     """Refuse options that mean nothing before anything runs; a web page may still name the host."""
+    global _master, _worker
     options = environment.parsed_options
+    if isinstance(environment.runner, WorkerRunner):
+        # What it sends is the master's to say.
+        _worker = Worker(environment)
+        # Added last, so heard first: before Locust tells the master that we are gone.
+        environment.events.quitting.add_listener(_leave)
+        return
     try:
         Plan.of(options, environment.host or ("" if options.headless else _ANY_HOST))
     except ZdError as error:
         print(f"zdtest: {error}", file=sys.stderr)
         sys.exit(2)
+    if isinstance(environment.runner, MasterRunner):
+        _master = Master(environment)
+        environment.events.quitting.add_listener(_quit)
     # Locust reads its own source before it says that a test stops: now, not while we still send.
     inspect.stack()
     # Importing all this took seconds that the loop's clock has not seen; timers would run early.
@@ -80,7 +99,12 @@ class ZeroDowntime(User):  # type: ignore[misc]
 
     @task  # type: ignore[untyped-decorator]
     def drive(self) -> None:
-        """Start the load and stay until Locust ends the test."""
+        """Start the load and stay until Locust ends the test; in a worker the master starts it."""
+        if _worker is None:
+            self._start()
+        Event().wait()
+
+    def _start(self) -> None:
         global _load
         environment = self.environment
         try:
@@ -93,7 +117,6 @@ class ZeroDowntime(User):  # type: ignore[misc]
         except Exception as error:
             # Locust would only log it, and try again at once, for ever.
             _give_up(environment, f"the load broke: {error!r}")
-        Event().wait()
 
 
 def _stop_in_time(load: Local, run_time: float | None) -> None:
@@ -105,21 +128,40 @@ def _stop_in_time(load: Local, run_time: float | None) -> None:
         gevent.spawn_later(max(left, 0), load.stop)
 
 
-def _give_up(environment: Any, reason: str) -> None:
+def _lead(environment: Any) -> None:
+    """Have the workers send the load, and stay until all of them know when to begin."""
+    global _load
+    if _master is None:
+        return
+    try:
+        plan = Plan.of(environment.parsed_options, environment.host or "")
+        _load = fleet = _master.muster(plan, Board(environment.stats).show)
+        fleet.start()
+    except LoadFailed as error:
+        _give_up(environment, str(error), 3)
+    except (ZdError, OSError) as error:
+        _give_up(environment, str(error))
+    except Exception as error:
+        _give_up(environment, f"the load broke: {error!r}")
+
+
+def _give_up(environment: Any, reason: str, code: int = 2) -> None:
     """End the test, with the reason where its user looks."""
     print(f"zdtest: {reason}", file=sys.stderr)
     environment.runner.log_exception("local", reason, "")
-    environment.process_exit_code = 2
+    environment.process_exit_code = code
     runner = environment.runner
     gevent.spawn(runner.quit if environment.parsed_options.headless else runner.stop)
 
 
 @events.test_start.add_listener  # type: ignore[untyped-decorator]
-def _forget(**_: Any) -> None:
+def _forget(environment: Any, **_: Any) -> None:
     """A test that cannot start must not end the one before it again."""
     global _load, _began
     _load = None
     _began = time.monotonic()
+    if _master is not None:
+        gevent.spawn(_lead, environment)
 
 
 @events.test_stopping.add_listener  # type: ignore[untyped-decorator]
@@ -141,13 +183,20 @@ def _quit(environment: Any, **_: Any) -> None:
     _close(environment, interrupted=bool(environment.parsed_options.run_time))
 
 
+def _leave(**_: Any) -> None:
+    """A worker that is told to go tells the master what it has."""
+    if _worker is not None:
+        _worker.leave()
+
+
 def _close(environment: Any, *, interrupted: bool) -> None:
     global _load
     load = _load
     if load is None:
         return
     load.close(interrupted=interrupted)
-    _load = None
+    if _load is load:
+        _load = None
     ledger = load.ledger
     environment.process_exit_code = ledger.exit_code
     if ledger.trouble:
