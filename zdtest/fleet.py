@@ -224,9 +224,8 @@ class Fleet:
         scheduled = sum(map(self._scheduled, self._all))
         offered = sum(one.rate for one in self._plan.channels)
         fired = self.ledger.recorder.total()
-        refused = [
-            {"worker": None, "name": name, "why": why} for name, why in self._refused.items()
-        ]
+        carried = [part.as_dict(self._began, self._stopped) for part in self._all]
+        others = [{"worker": None, "name": name, "why": why} for name, why in self._refused.items()]
         return {
             "scheduled": scheduled,
             "offered_rate": offered,
