@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import os
 import resource
 import socket
@@ -174,6 +175,55 @@ def test_a_body_is_looked_at_across_its_pieces(
         client(server.port, body=text) as one,
     ):
         assert ask(one).outcome is outcome
+
+
+HASH = hashlib.sha256(b"hello world").hexdigest()
+HASHED = {
+    "a length": b"Content-Length: %d\r\n\r\n%s",
+    "chunks": b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("framing", HASHED)
+@pytest.mark.parametrize("pieces", [1, 40])
+@pytest.mark.parametrize(
+    ("body", "told", "outcome"),
+    [
+        (b"hello world", HASH, Outcome.ok),
+        (b"hello world", HASH.upper(), Outcome.ok),
+        (b"hellO world", HASH, Outcome.bad_body),
+        (b"hello worl", HASH, Outcome.bad_body),
+        (b"", HASH, Outcome.bad_body),
+        (b"", hashlib.sha256().hexdigest(), Outcome.ok),
+        (b"hellO world", HASH[:-1], Outcome.ok),
+        (b"hellO world", f"sha-256={HASH}", Outcome.ok),
+    ],
+)
+def test_a_body_has_the_hash_that_its_head_tells(
+    framing: str, pieces: int, body: bytes, told: str, outcome: Outcome
+) -> None:
+    if framing == "chunks" and not body:
+        rest = b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    else:
+        rest = HASHED[framing] % (len(body), body)
+    answer = HEAD + b"X-Content-SHA256: %s\r\n%s" % (told.encode(), rest)
+    with (
+        ScriptedServer(says(answer, "hold", pieces)) as server,
+        client(server.port) as one,
+    ):
+        found = ask(one)
+        assert (found.outcome, found.size) == (outcome, len(body))
+
+
+def test_a_body_is_held_to_its_text_and_to_its_hash() -> None:
+    answer = HEAD + b"X-Content-SHA256: %s\r\nContent-Length: 11\r\n\r\nhello world"
+    for text, told in ((b"world", HASH), (b"word", HASH), (b"world", "0" * 64)):
+        with (
+            ScriptedServer(says(answer % told.encode(), "hold")) as server,
+            client(server.port, body=text) as one,
+        ):
+            right = (text, told) == (b"world", HASH)
+            assert ask(one).outcome is (Outcome.ok if right else Outcome.bad_body)
 
 
 def test_the_version_and_instance_are_told_as_sent_and_a_wrong_one_is_an_outcome() -> None:

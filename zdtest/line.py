@@ -14,10 +14,11 @@ from zdtest.exchange import Exchange, now_ns
 from zdtest.reply import (
     TO_THE_END,
     Body,
-    Finder,
+    Check,
     Head,
     Malformed,
     body_of,
+    checks_of,
     may_begin,
     status_of,
     unasked,
@@ -67,10 +68,10 @@ class Line:
         "alive",
         "body",
         "buffer",
+        "checks",
         "connected",
         "cut",
         "exchange",
-        "finder",
         "head",
         "keep",
         "number",
@@ -99,7 +100,7 @@ class Line:
         self.buffer = self.out = b""
         self.head: Head | None = None
         self.body: Body | None = None
-        self.finder: Finder | None = None
+        self.checks: list[Check] | None = None
         sock = _socket.socket(
             wire.target.family, _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC
         )
@@ -262,7 +263,7 @@ class Line:
         exchange.status = head.status
         exchange.version = head.version
         exchange.instance = head.instance
-        if len(data) - end == head.length and self.sink is None:
+        if len(data) - end == head.length and not head.digest and self.sink is None:
             exchange.size = head.length
             good = not wire.body or wire.body in data[end:]
             self._whole(exchange, head, good=good, keeps=head.keeps)
@@ -280,8 +281,8 @@ class Line:
                 return
             self.exchange = None
             self.sink.begun(self, head)
-        elif self.wire.body:
-            self.finder = Finder(self.wire.body)
+        elif self.wire.body or head.digest:
+            self.checks = checks_of(head, self.wire.body)
         if data or self.body.ended:
             self._take_body(data)
 
@@ -302,8 +303,9 @@ class Line:
                 self.close()
                 sink.ended(self)
             return
-        if self.finder is not None:
-            self.finder.feed(data)
+        if self.checks:
+            for check in self.checks:
+                check.feed(data)
         if body.ended:
             self._body_whole()
 
@@ -311,14 +313,14 @@ class Line:
         exchange, head, body = self.exchange, self.head, self.body
         if exchange is not None and head is not None and body is not None:
             exchange.size = body.size
-            good = self.finder is None or self.finder.found
+            good = not self.checks or all(check.passed for check in self.checks)
             # What follows a reply that nobody asked for more makes the connection useless.
             self._whole(exchange, head, good=good, keeps=head.keeps and not body.extra)
 
     def _whole(self, exchange: Exchange, head: Head, *, good: bool, keeps: bool) -> None:
         """The reply is complete: judge it, and keep the connection or see it closed."""
         wire = self.wire
-        self.exchange = self.head = self.body = self.finder = None
+        self.exchange = self.head = self.body = self.checks = None
         self.buffer = b""
         if self.keep is None or not keeps or self.out:
             self._linger()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from hashlib import sha256
 from typing import Final, NamedTuple, Protocol
 
 from zdtest.sample import Outcome
@@ -29,7 +30,7 @@ class Head(NamedTuple):
     """Status line and headers of a reply, as far as they matter here.
 
     `length` is the body's in bytes, `CHUNKED` or `TO_THE_END` of the connection. `keeps` is
-    whether the connection can be used again.
+    whether the connection can be used again. `digest` is the body's SHA-256 where it is told.
     """
 
     status: int
@@ -37,6 +38,7 @@ class Head(NamedTuple):
     keeps: bool
     version: bytes
     instance: bytes
+    digest: bytes = b""
 
 
 def head_reader(version_header: str, instance_header: str) -> Callable[[bytes], Head]:
@@ -59,7 +61,10 @@ def head_reader(version_header: str, instance_header: str) -> Callable[[bytes], 
         old = head.startswith(b"http/1.0") and b"keep-alive" not in connection
         keeps = not old and length != TO_THE_END and b"close" not in connection and status != 101
         version = _value(data, head, version_key)
-        return Head(status, length, keeps, version, _value(data, head, instance_key))
+        digest = _value(head, head, b"\r\nx-content-sha256:")
+        if len(digest) != 64 or digest.strip(_HEX):
+            digest = b""
+        return Head(status, length, keeps, version, _value(data, head, instance_key), digest)
 
     return read
 
@@ -201,21 +206,57 @@ class Chunked:
             self._last = not self._left
 
 
+class Check(Protocol):
+    """Looks at the content of a body as its pieces come."""
+
+    def feed(self, data: bytes) -> None:
+        """Look at the next piece."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether what was fed is as it should be."""
+
+
+def checks_of(head: Head, text: bytes) -> list[Check]:
+    """Return what the body after `head` has to pass: `text` in it, and the hash it was told."""
+    found: list[Check] = [Finder(text)] if text else []
+    return [*found, Digest(head.digest)] if head.digest else found
+
+
+class Digest:
+    """Tells whether the pieces fed to it have that SHA-256, which is told in lower case hex."""
+
+    __slots__ = ("_running", "_told")
+
+    def __init__(self, told: bytes) -> None:
+        self._told = told
+        self._running = sha256()
+
+    def feed(self, data: bytes) -> None:
+        """Look at the next piece."""
+        self._running.update(data)
+
+    @property
+    def passed(self) -> bool:
+        """Whether it is that hash."""
+        return self._running.hexdigest().encode() == self._told
+
+
 class Finder:
     """Tells whether a text occurs in the pieces fed to it, and holds less than its length."""
 
-    __slots__ = ("_tail", "_text", "found")
+    __slots__ = ("_tail", "_text", "passed")
 
     def __init__(self, text: bytes) -> None:
         self._text = text
         self._tail = b""
-        self.found = False
+        self.passed = False
 
     def feed(self, data: bytes) -> None:
         """Look at the next piece."""
-        if not self.found:
+        if not self.passed:
             data = self._tail + data
-            self.found = self._text in data
+            self.passed = self._text in data
             self._tail = data[max(0, len(data) - len(self._text) + 1) :]
 
 
