@@ -12,9 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import gevent
-from gevent.event import Event
 
-from zdtest.chores import Chores
+from zdtest.chores import Chores, Latch
 from zdtest.clock import Round
 from zdtest.errors import LoadFailed
 from zdtest.exchange import now_ns
@@ -78,7 +77,7 @@ class Fleet:
         }
         self._chores = Chores()
         self._began = self._stopped = 0
-        self._closing, self._closed = Event(), Event()
+        self._closing, self._closed = Latch(), Latch()
 
     def _send(self, message: str, part: Part, **told: object) -> None:
         self._send_to(message, part.member.id, key=self._key, **told)
@@ -106,7 +105,8 @@ class Fleet:
         self._began = now_ns() + _LEAD_NS
         for part in self._all:
             self._send("zd_begin", part, at=self._began + part.member.clock.offset)
-        self.ledger.begin(self._began, workers=[self._as_dict(each) for each in self._all])
+        clocks = [self._as_dict(part) for part in self._all]
+        self.ledger.begin(self._began, workers=len(clocks), clocks=clocks)
         self._chores.add(TELL, self._ping)
         self._chores.add(1.0, self._watch)
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from zdtest import crew
 from zdtest.chores import Chores
 from zdtest.lag import Lag
 from zdtest.plan import Plan
@@ -23,7 +24,7 @@ TELL: Final = 0.25
 """Seconds between two pieces of news."""
 
 _WRITE: Final = 8.0
-_WRITE_ROWS: Final = 16_384
+_WRITE_ROWS: Final = 4_096
 
 
 class Ledger:
@@ -97,8 +98,7 @@ class Ledger:
         late = time.monotonic() - self._written > _WRITE
         if (late or self.recorder.waiting >= _WRITE_ROWS) and not self.trouble:
             try:
-                # In place, a millisecond for a thousand rows: handed to gevent's threads, the
-                # write was seen to be lost for good when a signal came at the same moment.
+                # In place, a millisecond for a thousand rows: few enough at a time.
                 self.recorder.write(lambda append, *rows: append(*rows))
             except OSError as error:
                 self.trouble = f"cannot write the recording: {error}"
@@ -133,7 +133,7 @@ class Ledger:
         """0 all answered, 1 the system failed, 3 the load failed."""
         told = self.trailer
         reached = told["reached_rate"] >= REACHED * told["offered_rate"] > 0
-        named = any(worker["why"] for worker in told.get("workers", ()))
-        if self.trouble or self.unsent or self.recorder.dropped or named or not reached:
+        lacking = self.unsent or self.recorder.dropped or crew.faults(told)
+        if self.trouble or lacking or not reached:
             return 3
         return 1 if self.recorder.total(failed=True) else 0

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from gevent.event import Event
-
+from zdtest.chores import Latch
 from zdtest.drive import Drive
 from zdtest.ledger import Ledger
 from zdtest.plan import Plan
@@ -22,7 +21,7 @@ class Local:
     def __init__(self, plan: Plan, show: Callable[[NDArray[np.void]], None]) -> None:
         self.ledger = Ledger(plan, show, lambda: self._drive.generator.on_the_way)
         self._drive = Drive(plan, self.ledger.recorder)
-        self._closing, self._closed = Event(), Event()
+        self._closing, self._closed = Latch(), Latch()
 
     def start(self) -> None:
         """Begin to send, and to tell how it goes."""
