@@ -21,6 +21,7 @@ from zdtest.reply import (
     checks_of,
     may_begin,
     status_of,
+    strays,
     unasked,
 )
 from zdtest.sample import Outcome
@@ -330,7 +331,7 @@ class Line:
                 self.drop()
         if head.status not in wire.expected:
             outcome = unasked(head.status)
-        elif not good:
+        elif not good or (head.id and strays(head, exchange.payload)):
             outcome = Outcome.bad_body
         elif wire.only_version and head.version != wire.only_version:
             outcome = Outcome.wrong_version

@@ -30,7 +30,8 @@ class Head(NamedTuple):
     """Status line and headers of a reply, as far as they matter here.
 
     `length` is the body's in bytes, `CHUNKED` or `TO_THE_END` of the connection. `keeps` is
-    whether the connection can be used again. `digest` is the body's SHA-256 where it is told.
+    whether the connection can be used again. `digest` is the body's SHA-256 where it is told, `id`
+    the X-Request-ID.
     """
 
     status: int
@@ -39,6 +40,7 @@ class Head(NamedTuple):
     version: bytes
     instance: bytes
     digest: bytes = b""
+    id: bytes = b""
 
 
 def head_reader(version_header: str, instance_header: str) -> Callable[[bytes], Head]:
@@ -64,9 +66,20 @@ def head_reader(version_header: str, instance_header: str) -> Callable[[bytes], 
         digest = _value(head, head, b"\r\nx-content-sha256:")
         if len(digest) != 64 or digest.strip(_HEX):
             digest = b""
-        return Head(status, length, keeps, version, _value(data, head, instance_key), digest)
+        instance = _value(data, head, instance_key)
+        id = _value(data, head, b"\r\nx-request-id:")
+        return Head(status, length, keeps, version, instance, digest, id)
 
     return read
+
+
+def strays(head: Head, payload: bytes) -> bool:
+    """Whether the reply to the request `payload` is for another request of the same run.
+
+    Ids that somebody on the way makes up himself, as some proxies do, say nothing.
+    """
+    id = head.id
+    return len(id) > 9 and id not in payload and b"X-Request-ID: " + id[:-8] in payload
 
 
 def status_of(data: bytes) -> int:
