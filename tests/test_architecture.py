@@ -16,8 +16,9 @@ HOME = Path(zdtest.__file__).parent
 ARTEFACTS = ("documented", "hardened")
 
 PURE = {
-    "channel", "duration", "errors", "evidence", "history", "interval", "outage", "percent",
-    "phase", "promise", "sample", "slo", "status", "suspect", "table", "vacuity", "verdict",
+    "channel", "clock", "crew", "duration", "errors", "evidence", "history", "interval",
+    "outage", "percent", "phase", "promise", "sample", "slo", "status", "suspect", "table",
+    "vacuity", "verdict",
 }  # fmt: skip
 """Neither clock nor IO nor engine: files are read for them by `recording`."""
 

@@ -124,6 +124,7 @@ def _add_during(verb: argparse.ArgumentParser) -> None:
     add("--baseline", default="5s", metavar="TIME", help=f"quiet time before {_D}")
     add("--settle", default="3s", metavar="TIME", help=f"quiet time after {_D}")
     add("--command-timeout", default="10m", metavar="TIME", help=f"the command is ended then {_D}")
+    add("--workers", type=int, default=1, metavar="N", help=f"processes that send it together {_D}")
     add("--timeout", default="5s", metavar="TIME", help=f"longest that a request may take {_D}")
     add("--seed", type=int, metavar="N", help="of the schedule's phases (default: drawn and kept)")
     add("--expect-status", default="2xx", metavar="LIST", help=f"such as 200,204 or 2xx {_D}")
@@ -210,6 +211,7 @@ def _load(options: argparse.Namespace, path: str) -> Load:
         channels=options.channels,
         path=path,
         timeout=_seconds(options, "timeout"),
+        workers=options.workers,
         options={**passed, "insecure": options.insecure},
         **seed,
     )

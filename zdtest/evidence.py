@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zdtest import phase, suspect
+from zdtest import crew, phase, suspect
 from zdtest.history import Found, History, Writes, stale
 from zdtest.outage import Outage, availability, brownouts, outages
 from zdtest.phase import Window
@@ -55,7 +55,7 @@ class Evidence:
         samples, manifest = recording.samples, recording.manifest
         window = Window.of(recording)
         phases = phase.codes(samples, window)
-        doubts = suspect.find(samples, manifest.get("channels", {}), slo.stall)
+        doubts = suspect.find(samples, manifest.get("channels", {}), slo.stall, _workers(recording))
         failed = np.flatnonzero((samples.channel != _CONTROL) & ~np.isin(samples.outcome, _PASSING))
         return cls(
             recording=recording,
@@ -156,13 +156,21 @@ class Evidence:
         """Return the outages of these channels; `standing` looks past doubtful failures."""
         rows, doubtful = self.failed_on(channels)
         if not standing or not doubtful.any():
-            return outages(self.samples, self._mask(rows), self.slo.merge)
+            return self._sized(outages(self.samples, self._mask(rows), self.slo.merge))
         among = ~self._mask(rows[doubtful])
-        return outages(self.samples, self._mask(rows[~doubtful]), self.slo.merge, among=among)
+        return self._sized(
+            outages(self.samples, self._mask(rows[~doubtful]), self.slo.merge, among=among)
+        )
+
+    def _sized(self, found: list[Outage]) -> list[Outage]:
+        """Return them with what the workers' clocks leave uncertain."""
+        error = crew.clock_error(self.recording.trailer)
+        return [replace(one, error=error) for one in found] if error else found
 
     def brownouts(self) -> list[Outage]:
         """Return when replies were ok but slower than promised."""
-        return brownouts(self.samples, self._mask(self.slow(self.seen)), self.slo.merge)
+        slow = self._mask(self.slow(self.seen))
+        return self._sized(brownouts(self.samples, slow, self.slo.merge))
 
     def _mask(self, rows: Rows) -> Bools:
         mask = np.zeros(len(self.samples), np.bool_)
@@ -245,6 +253,12 @@ def _new_version(recording: Recording) -> str | None:
     if named is not None:
         return str(named)
     return seen[1] if seen and seen[0] != seen[1] else None
+
+
+def _workers(recording: Recording) -> int:
+    """Return how many processes sent it; the manifest has to do where there is no trailer."""
+    told: Any = recording.manifest.get("workers") or 1
+    return len(crew.carried(recording.trailer)) or int(told)
 
 
 def _counts(samples: Samples, phases: NDArray[np.uint8]) -> Ints:

@@ -56,16 +56,18 @@ class Outage:
     """No ok sample came before it: `earliest` is only the channel's first due time."""
     open_end: bool = False
     """No ok sample came after it: `latest` is only the channel's last due time."""
+    error: float = 0.0
+    """Seconds that each of these moments may be off, where several clocks told them."""
 
     @property
     def min(self) -> float:
         """Seconds it lasted at least."""
-        return self.end - self.start
+        return max(0.0, self.end - self.start - 2 * self.error)
 
     @property
     def max(self) -> float:
         """Seconds it lasted at most, as far as the schedule reaches where an end is open."""
-        return self.latest - self.earliest
+        return self.latest - self.earliest + 2 * self.error
 
 
 def episodes(samples: Samples, bad: Bools, merge: float = MERGE) -> list[Outage]:
@@ -165,8 +167,8 @@ def brownouts(samples: Samples, slow: Bools, merge: float = MERGE) -> list[Outag
 def downtime(found: Sequence[Outage]) -> tuple[float, float]:
     """Return the seconds in at least one outage, at least and at most; overlaps count once."""
     return (
-        _union([(outage.start, outage.end) for outage in found]),
-        _union([(outage.earliest, outage.latest) for outage in found]),
+        _union([(one.start + one.error, one.end - one.error) for one in found]),
+        _union([(one.earliest - one.error, one.latest + one.error) for one in found]),
     )
 
 

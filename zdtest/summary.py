@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from zdtest import duration
+from zdtest import crew, duration
 from zdtest.interval import upper_rate
 from zdtest.outage import Outage, outages
 from zdtest.recording import Recording
@@ -122,23 +122,15 @@ def _load(recording: Recording) -> Iterator[str]:
         yield f"THE LOAD FAILED: {told['unsent']} requests could not be sent from this machine"
     if told["dropped"]:
         yield f"THE LOAD FAILED: {told['dropped']} samples could not be written in time"
-    yield from _workers(told.get("workers", ()))
+    yield from _workers(told)
     if told["interrupted"]:
         yield "interrupted before its time"
 
 
-def _workers(workers: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _workers(told: Mapping[str, Any]) -> Iterator[str]:
     """Yield how many sent it and how far their clocks may be apart, and who did not do its part."""
-    carried = [each for each in workers if each["worker"] is not None]
-    if carried:
-        error = max(each["clock_error_ms"] for each in carried)
-        yield f"sent by {len(carried)} workers, their clocks certain to {error:.3f} ms"
-    for each in workers:
-        if each["why"]:
-            yield f"THE LOAD FAILED: {named(each)} {each['why']}"
-
-
-def named(worker: Mapping[str, Any]) -> str:
-    """Return what a worker of the trailer is called; one without a number took no part."""
-    number = "" if worker["worker"] is None else f" {worker['worker']}"
-    return f"worker{number} ({worker['name']})"
+    if workers := crew.carried(told):
+        error = duration.written(crew.clock_error(told))
+        yield f"sent by {len(workers)} workers, their clocks certain to {error}"
+    for fault in crew.faults(told):
+        yield f"THE LOAD FAILED: {fault}"

@@ -63,7 +63,13 @@ class Suspect:
 
     failed: Windows
     slow: Windows
-    stalled: Windows
+    stalls: tuple[Windows, ...]
+    """Those of each worker, by number; of the one process where there are no workers."""
+
+    @property
+    def stalled(self) -> Windows:
+        """When any part of the generator stood still."""
+        return Windows(span for windows in self.stalls for span in windows)
 
     @property
     def late(self) -> Windows:
@@ -82,8 +88,13 @@ class Suspect:
         return self.failed.touch(begin, end) | (timeouts & self.late.touch(begin, end))
 
 
-def find(samples: Samples, channels: Mapping[str, Mapping[str, Any]], stall: float) -> Suspect:
-    """Return when the evidence is suspect; `stall` bounds control replies and the send lag."""
+def find(
+    samples: Samples, channels: Mapping[str, Mapping[str, Any]], stall: float, workers: int = 1
+) -> Suspect:
+    """Return when the evidence is suspect; `stall` bounds control replies and the send lag.
+
+    One of several `workers` that stands still is not overtaken by what the others send.
+    """
     control = np.flatnonzero(samples.channel == CHANNELS.index("control"))
     pad = float(channels.get("control", {}).get("interval", 0.0))
     outcome = samples.outcome[control]
@@ -93,7 +104,7 @@ def find(samples: Samples, channels: Mapping[str, Mapping[str, Any]], stall: flo
             samples, control[(outcome != Outcome.ok) & (outcome != Outcome.unsent)], pad
         ),
         slow=_around(samples, control[(outcome == Outcome.ok) & late], pad),
-        stalled=_stalls(samples, stall),
+        stalls=tuple(_stalls(_of_worker(samples, n, workers), stall) for n in range(workers)),
     )
 
 
@@ -105,6 +116,13 @@ def _lives(samples: Samples, rows: Rows) -> tuple[Floats, Floats]:
 def _around(samples: Samples, rows: Rows, pad: float) -> Windows:
     begin, end = _lives(samples, rows)
     return Windows(zip((begin - pad).tolist(), (end + pad).tolist(), strict=True))
+
+
+def _of_worker(samples: Samples, number: int, workers: int) -> Samples:
+    """Return what one of them sent: its connections are numbered `number` modulo their count."""
+    if workers == 1:
+        return samples
+    return samples.where((samples.conn % workers == number) & (samples.conn > 0))
 
 
 def _stalls(samples: Samples, stall: float) -> Windows:

@@ -22,16 +22,21 @@ from zdtest.engine import Engine, Instance
 from zdtest.errors import ConfigError, EngineError, LoadFailed
 
 _LOCUSTFILE = Path(__file__).with_name("load.py")
+_LOCUST = [sys.executable, "-m", "locust", "-f", str(_LOCUSTFILE), "--loglevel", "WARNING"]
+_HERE = "127.0.0.1"
 _STARTS_WITHIN = 30.0
 _ENDS_WITHIN = 30.0
+_WORKERS_END_WITHIN = 10.0
+_MOST_WORKERS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
     """What traffic to send: open loop, `rate` requests a second over all `channels`.
 
-    `timeout` is in seconds. `options` are further options of the Locust file, by their long names
-    without the dashes in front. Raises ConfigError when any of it means nothing.
+    `timeout` is in seconds. More than one of `workers` are so many processes that send it together,
+    and a master beside them that records. `options` are further options of the Locust file, by
+    their long names without the dashes in front. Raises ConfigError when any of it means nothing.
     """
 
     rate: float = 100.0
@@ -39,12 +44,15 @@ class Load:
     path: str = "/"
     timeout: float = 5.0
     seed: int = field(default_factory=lambda: secrets.randbits(32))
+    workers: int = 1
     options: Mapping[str, str | bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.lanes()
         if not 0 < self.timeout <= 600:
             raise ConfigError(f"timeout {self.timeout:g}s: expected more than 0s, at most 10m")
+        if not 1 <= self.workers <= _MOST_WORKERS:
+            raise ConfigError(f"workers {self.workers}: expected 1 to {_MOST_WORKERS}")
 
     def lanes(self) -> list[Channel]:
         """Return the channels with their rates."""
@@ -60,13 +68,13 @@ class Load:
         return {
             "rate": self.rate,
             "seed": self.seed,
+            **({"workers": self.workers} if self.workers > 1 else {}),
             "channels": {one.name: one.as_dict() for one in self.lanes()},
         }
 
     def argv(self, url: str) -> list[str]:
         """Return the command line of the Locust file."""
-        argv = [sys.executable, "-m", "locust", "-f", str(_LOCUSTFILE)]
-        argv += ["--headless", "--only-summary", "--loglevel", "WARNING", "--host", url]
+        argv = [*_LOCUST, "--headless", "--only-summary", "--host", url]
         argv += ["--rate", repr(self.rate), "--channels", self.channels, "--path", self.path]
         argv += ["--timeout", f"{self.timeout!r}s", "--seed", str(self.seed)]
         for name, value in self.options.items():
@@ -75,7 +83,10 @@ class Load:
 
 
 class Traffic:
-    """The load's process: it sends from `start` to `stop`, and tells how it goes in between."""
+    """The load's process: it sends from `start` to `stop`, and tells how it goes in between.
+
+    Where there are workers they send and it records.
+    """
 
     def __init__(self, engine: Engine, load: Load, url: str, control: str, *, run: str) -> None:
         self.load = load
@@ -88,6 +99,7 @@ class Traffic:
             *("--zd-news", str(self._news), "--control", control),
         ]
         self._process: Instance | None = None
+        self._workers: list[Instance] = []
         self._read = 0
         self._latest: Mapping[str, Any] = {}
         self.began = 0.0
@@ -101,20 +113,32 @@ class Traffic:
         theirs = [name for name in os.environ if re.match(r"(LOCUST|ZD)_", name)]
         unset = ["env", *(word for name in theirs for word in ("-u", name))] if theirs else []
         try:
-            self._process = self._engine.start(
-                "load", [*unset, *self._argv], cwd=self._engine.folder
-            )
+            self._start([*unset], self._engine.folder)
         except EngineError as error:
             raise LoadFailed(f"the load did not start: {error}") from error
         deadline = time.monotonic() + _STARTS_WITHIN
         while "began" not in self.news():
             if not self.running or time.monotonic() > deadline:
                 said = self.output().rpartition("\n")[2].removeprefix("zdtest: ")
-                log = self._process.log
+                log = self.process.log
                 raise LoadFailed(f"the load never sent a request: {said or 'no word'}; see {log}")
             tick()
             time.sleep(0.01)
         self.began = float(self._latest["began"])
+
+    def _start(self, env: list[str], cwd: Path) -> None:
+        workers = self.load.workers
+        if workers == 1:
+            self._process = self._engine.start("load", [*env, *self._argv], cwd=cwd)
+            return
+        port = str(self._engine.port())
+        bound = ["--master-bind-host", _HERE, "--master-bind-port", port]
+        master = ["--master", *bound, "--expect-workers", str(workers)]
+        self._process = self._engine.start("load", [*env, *self._argv, *master], cwd=cwd)
+        worker = [*_LOCUST, "--worker", "--master-host", _HERE, "--master-port", port]
+        for number in range(workers):
+            name = f"load-worker-{number}"
+            self._workers.append(self._engine.start(name, [*env, *worker], cwd=cwd))
 
     @property
     def process(self) -> Instance:
@@ -156,6 +180,10 @@ class Traffic:
         if not self._engine.wait(self._process, self.load.longest + _ENDS_WITHIN):
             self._engine.kill(self._process)
             raise LoadFailed(f"the load did not end by itself\n{self.output()}")
+        for worker in self._workers:
+            # The master has what they recorded, or has noted that it has not.
+            if not self._engine.wait(worker, _WORKERS_END_WITHIN):
+                self._engine.kill(worker)
         if died:
             raise LoadFailed(f"the load {died} while it was needed\n{self.output()}")
 

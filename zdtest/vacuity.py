@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from zdtest import crew
 from zdtest.duration import written
 from zdtest.evidence import Evidence
 from zdtest.percent import share
@@ -22,7 +23,7 @@ TAIL = 0.5
 def reasons(evidence: Evidence) -> list[str]:
     """Return everything that keeps the run from proving that its promises hold."""
     rules = (
-        *(_interrupted, _trailer, _numbers, _schedule, _rate, _generator),
+        *(_interrupted, _trailer, _workers, _numbers, _schedule, _rate, _generator),
         *(_deploy, _watched, _version, _requests, _channels),
     )
     return [reason for rule in rules for reason in rule(evidence)]
@@ -48,6 +49,10 @@ def _trailer(evidence: Evidence) -> Iterator[str]:
     ended = float(trailer.get("ended") or 0.0)
     if trailer.get("interrupted") and not ended > evidence.window.end:
         yield "the load was interrupted before the deploy ended"
+
+
+def _workers(evidence: Evidence) -> Iterator[str]:
+    yield from crew.faults(evidence.recording.trailer)
 
 
 def _numbers(evidence: Evidence) -> Iterator[str]:
@@ -108,13 +113,22 @@ def _generator(evidence: Evidence) -> Iterator[str]:
             f"({share(total - unsent, total)} sent)"
         )
     window, began = evidence.window, evidence.began
-    for begin, end in evidence.suspect.stalled:
-        held = end - begin > evidence.slo.hole
-        if held and begin <= window.end and end >= window.begin:
-            yield (
-                f"the load generator stalled for {(end - begin) * 1e3:.0f} ms at "
-                f"+{begin - began:.3f} s, inside the deploy window: an outage could hide there"
-            )
+    for name, windows in zip(_senders(evidence), evidence.suspect.stalls, strict=True):
+        for begin, end in windows:
+            held = end - begin > evidence.slo.hole
+            if held and begin <= window.end and end >= window.begin:
+                yield (
+                    f"{name} stalled for {(end - begin) * 1e3:.0f} ms at "
+                    f"+{begin - began:.3f} s, inside the deploy window: an outage could hide there"
+                )
+
+
+def _senders(evidence: Evidence) -> list[str]:
+    """Return what to call each process that sent, by number."""
+    stalls, workers = evidence.suspect.stalls, crew.carried(evidence.recording.trailer)
+    if len(stalls) == 1:
+        return ["the load generator"]
+    return [crew.named(one) for one in workers] or [f"worker {n}" for n in range(len(stalls))]
 
 
 def _deploy(evidence: Evidence) -> Iterator[str]:
