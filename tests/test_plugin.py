@@ -10,6 +10,9 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
+from zdtest.recording import Recording
+from zdtest.sample import CHANNELS
+
 TOPOLOGY = """
 import sys
 from contextlib import contextmanager
@@ -208,6 +211,57 @@ def test_load_tests_side_by_side_are_refused(inside, pytester, workers, refused)
     result.assert_outcomes(passed=1, errors=1)
     said = "load tests side by side measure each other" in result.stdout.str()
     assert said == refused
+
+
+REPEATED = """
+    import pytest
+
+    @pytest.mark.topology("./echo")
+    def test_it(zd, zd_seed):
+        with zd.load(rate=100, baseline="100ms", settle="100ms"):
+            zd.mark("drawn", seed=zd_seed)
+            zd.wait("200ms")
+
+    def test_without_load():
+        pass
+"""
+
+
+def test_repeats_differ_and_the_seed_of_one_replays_its_schedule(inside, pytester):
+    def ran(*options):
+        out = f"out{len(options)}"
+        result = inside(REPEATED, "--zd-report-dir", out, *options)
+        folders = sorted((pytester.path / out).glob("*it*/"))
+        return result, [Recording.read(folder) for folder in folders]
+
+    result, (first, second) = ran("--zd-repeat", "2", "--zd-seed", "7")
+    result.assert_outcomes(passed=3)
+    result.stdout.fnmatch_lines(["each 2 times; *", "*documented*it*2*2 as expected"])
+    for one in (first, second):
+        (drawn,) = (mark.about["seed"] for mark in one.marks if mark.name == "drawn")
+        assert drawn == one.manifest["seed"]
+    assert first.manifest["seed"] == 7
+    assert schedule(first) != schedule(second)
+
+    _, (again,) = ran("--zd-seed", str(second.manifest["seed"]))
+    length = min(len(schedule(again)), len(schedule(second)))
+    assert length > 20
+    assert schedule(again)[:length] == schedule(second)[:length]
+
+
+def schedule(recording: Recording) -> list[tuple[int, int]]:
+    """Return microseconds from the first request to each, and its channel."""
+    samples = recording.samples
+    ours = samples.where(samples.channel != CHANNELS.index("control"))
+    offsets = ((ours.due - recording.trailer["began"]) * 1e6).round().astype(int).tolist()
+    return list(zip(offsets, ours.channel.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("times", ["0", "-1", "two", "100000"])
+def test_a_number_of_repeats_that_means_nothing_is_refused(inside, pytester, times):
+    result = inside("def test_it(zd): pass", "--zd-repeat", times, how=pytester.runpytest_inprocess)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert any("expected how often, 1 to 1000" in line for line in result.errlines)
 
 
 def test_without_a_scenario_nothing_is_printed_or_written(inside, pytester):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zdtest.table import Row, table
+from zdtest.table import Row, rates, table
 
 FACTS = {
     "zdtest.claim": "4a",
@@ -47,3 +47,32 @@ def test_columns_line_up():
     rows = [Row.of("a::b", FACTS), Row.of("a::much_longer_name[x-1]", FACTS)]
     text = table(rows, {"a::b": "passed", "a::much_longer_name[x-1]": "passed"}).splitlines()
     assert len({line.index("as expected") for line in text[1:]}) == 1
+
+
+def repeats(verdicts: list[str], name: str = "a.py::test_rolling[repeat{}]") -> list[Row]:
+    return [
+        Row.of(name.format(n), FACTS | {"zdtest.verdict": verdict})
+        for n, verdict in enumerate(verdicts, 1)
+    ]
+
+
+def test_one_in_twenty_is_a_rate_with_its_interval():
+    """Clopper & Pearson, 95 % each way: 1 of 20 is 0.256 % to 21.611 %."""
+    rows = repeats(["holds"] * 19 + ["broken"])
+    results = {row.node: "passed" for row in rows[:-1]} | {rows[-1].node: "failed"}
+    shown = [" ".join(line.split()) for line in rates(rows, results, 20).splitlines()]
+    assert shown[0] == "each 20 times; beside a count the rate it may truly be, each bound at 95 %"
+    assert shown[2] == (
+        "4a custom_lb documented rolling 20 19 (78.3 to 100 %) 1 (0.2 to 22 %) "
+        "0 (0 to 14 %) 0 (0 to 14 %) 19 as expected, 1 FAILED"
+    )
+
+
+def test_repeats_with_other_parameters_are_other_scenarios():
+    rows = [
+        row
+        for name in ("a::x[1.0-repeat{}]", "a::x[repeat{}-2.0]", "b::x[repeat{}]")
+        for row in repeats(["holds", "holds"], name)
+    ]
+    shown = rates(rows, {}, 2).splitlines()[2:]
+    assert [line.split()[3] for line in shown] == ["x[1.0]", "x[2.0]", "x"]

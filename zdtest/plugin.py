@@ -6,6 +6,7 @@ pytest starts as fast with this plugin as without it.
 
 from __future__ import annotations
 
+import argparse
 import os
 import random
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ _MARKERS = (
     "claim(id, source, says): the documented claim that a scenario checks",
     "topology(name, variant='documented', version='v1', **parameters): what to raise",
 )
+_REPEAT = "zd_repeat"
+_MOST = 1000
 _SEED = pytest.StashKey[int]()
 _RUNS = pytest.StashKey[list[Path]]()
 
@@ -50,10 +53,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="Seed of every random choice (default: drawn, printed and kept)",
     )
     group.addoption(
+        "--zd-repeat",
+        type=_times,
+        default=1,
+        metavar="N",
+        help="Run every scenario so often, each time with another seed, and print the rates",
+    )
+    group.addoption(
         "--zd-keep",
         action="store_true",
         help="Leave the topologies running; `zdtest down` ends them",
     )
+
+
+def _times(text: str) -> int:
+    if not (text.isdecimal() and 1 <= int(text) <= _MOST):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected how often, 1 to {_MOST}")
+    return int(text)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -71,6 +87,26 @@ def pytest_report_header(config: pytest.Config) -> str:
         f"zdtest: engine process, seed {config.stash[_SEED]}, "
         f"reports in {config.getoption('--zd-report-dir')}"
     )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Make of every scenario as many tests as it is to be run times."""
+    times = metafunc.config.getoption("--zd-repeat")
+    if "zd" in metafunc.fixturenames and times > 1:
+        metafunc.fixturenames.append(_REPEAT)
+        metafunc.parametrize(_REPEAT, range(1, times + 1), ids=lambda n: f"repeat{n}")
+
+
+def _repeat(item: pytest.Item) -> int:
+    """Return which of its repeats the test is, from 1."""
+    callspec = getattr(item, "callspec", None)
+    return int(callspec.params.get(_REPEAT, 1)) if callspec else 1
+
+
+def _seed(item: pytest.Item) -> int:
+    """Return the seed of the test's random choices: the session's, and others for its repeats."""
+    seed, repeat = item.config.stash[_SEED], _repeat(item)
+    return seed if repeat == 1 else random.Random(f"{seed}/{repeat}").getrandbits(32)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -119,7 +155,7 @@ def _setting(item: pytest.Item) -> Setting:
     return Setting(
         name=item.name.removeprefix("test_"),
         reports=config.getoption("--zd-report-dir"),
-        seed=config.stash[_SEED],
+        seed=_seed(item),
         topology=str(marker.args[0]) if marker and marker.args else "",
         variant=str(told.pop("variant", "documented")),
         version=str(told.pop("version", "v1")),
@@ -131,8 +167,8 @@ def _setting(item: pytest.Item) -> Setting:
 
 @pytest.fixture
 def zd_seed(request: pytest.FixtureRequest) -> int:
-    """The seed of this session's random choices."""
-    return request.config.stash[_SEED]
+    """The seed of this test's random choices; the run's manifest keeps it."""
+    return _seed(request.node)
 
 
 @pytest.fixture
@@ -190,7 +226,7 @@ def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     """Print one table of what was measured, and where it is drawn."""
-    from zdtest.table import Row, table
+    from zdtest.table import Row, rates, table
 
     results: dict[str, str] = {}
     rows: list[Row] = []
@@ -206,7 +242,10 @@ def pytest_terminal_summary(
                 rows.append(Row.of(report.nodeid, facts))
     if rows:
         terminalreporter.section("zdtest")
-        terminalreporter.write_line(table(rows, results))
+        times = config.getoption("--zd-repeat")
+        terminalreporter.write_line(
+            table(rows, results) if times == 1 else rates(rows, results, times)
+        )
         _index(terminalreporter, config)
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from zdtest.interval import lower_rate, upper_rate
+from zdtest.percent import bound
 
 _RESULTS = {
     "passed": "as expected",
@@ -13,6 +18,9 @@ _RESULTS = {
     "failed": "FAILED",
     "error": "ERROR",
 }
+_VERDICTS = ("holds", "broken", "inconclusive", "not judged")
+_REPEAT = re.compile(r"\[repeat\d+\]|-repeat\d+(?=\])|repeat\d+-(?=.*\])")
+"""What the id of a repeated test has more than the id of the test itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +33,11 @@ class Row:
     verdict: str
     failed: str
     downtime: str
+
+    @property
+    def scenario(self) -> str:
+        """The test's name without what all of them begin with."""
+        return self.node.partition("::")[2].removeprefix("test_")
 
     @classmethod
     def of(cls, node: str, facts: Mapping[str, Any]) -> Row:
@@ -49,14 +62,55 @@ def table(rows: Sequence[Row], results: Mapping[str, str]) -> str:
         (
             row.claim,
             row.topology,
-            row.node.partition("::")[2].removeprefix("test_"),
+            row.scenario,
             row.verdict,
             row.failed,
             row.downtime,
-            _RESULTS.get(results.get(row.node, ""), results.get(row.node, "")),
+            _so(results.get(row.node, "")),
         )
         for row in rows
     ]
+    return _aligned(heads, lines)
+
+
+def rates(rows: Sequence[Row], results: Mapping[str, str], times: int) -> str:
+    """Return a line for all repeats of a scenario: how many had which verdict, of how many.
+
+    Behind each count stands the rate that it may truly be, by its exact bounds (`interval`).
+    """
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[_REPEAT.sub("", row.node)].append(row)
+    heads = ("claim", "topology", "scenario", "runs", *_VERDICTS, "so")
+    lines = []
+    for group in groups.values():
+        first, counts = group[0], Counter(row.verdict for row in group)
+        so = Counter(_so(results.get(row.node, "")) for row in group)
+        lines.append(
+            (
+                first.claim,
+                first.topology,
+                _REPEAT.sub("", first.scenario),
+                str(len(group)),
+                *(_rate(counts[verdict], len(group)) for verdict in _VERDICTS),
+                ", ".join(f"{count} {what}" for what, count in so.most_common()),
+            )
+        )
+    told = f"each {times} times; beside a count the rate it may truly be, each bound at 95 %"
+    return f"{told}\n{_aligned(heads, lines)}"
+
+
+def _rate(count: int, runs: int) -> str:
+    least, most = lower_rate(count, runs), upper_rate(count, runs)
+    return f"{count} ({int(least * 1000) / 10:g} to {bound(most)})"
+
+
+def _so(category: str) -> str:
+    return _RESULTS.get(category, category)
+
+
+def _aligned(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    lines = list(lines)
     widths = [max(map(len, column)) for column in zip(heads, *lines, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
