@@ -178,7 +178,8 @@ def touched(run: Run, number: int, channel: str) -> tuple[float, float] | None:
     """Return from when to when a request must be due to be hit; None when none need be hit.
 
     A request that was late, or in service already as on `slow`, was hit though due before the
-    outage began: just how early, the server's list of those it hit says.
+    outage began: just how early, the server's list of those it hit says. A partial outage spares
+    most, so there the list says both ends.
     """
     kind = PLAYED[number][0]
     begin, end = span(run, number)
@@ -189,6 +190,8 @@ def touched(run: Run, number: int, channel: str) -> tuple[float, float] | None:
     hit = set(run.outages[number]["ids"])
     samples = run.channel(channel)
     due = [at for at, id in zip(samples.due, run.ids(samples), strict=True) if id in hit]
+    if kind == "partial":
+        return min(due), max(due)
     return min([begin, *due]), end
 
 
@@ -227,7 +230,7 @@ def _check_size(
     """Assert that `found` is where and as long as the truth, within an interval at each end."""
     kind = PLAYED[number][0]
     begin, end = hit
-    interval = run.interval(found.channel) * (3 if kind == "partial" else 1)
+    interval = run.interval(found.channel)
     late_begin, late_end = run.lateness_at(samples, found)
     if kind == "hang":  # seen from when it begins to when there is less than the bound to wait
         late_begin, late_end = 0.02, run.outages[number]["clear"] - end + 0.1
