@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from zdtest.beside import MESSAGE, RETRY
 from zdtest.history import (
     Found,
     Message,
@@ -17,11 +18,13 @@ from zdtest.history import (
     cut,
     early,
     gaps,
+    key_lost,
     key_twice,
     odd,
     phantom,
     repeated,
     repeats,
+    stale,
     writes,
 )
 from zdtest.journal import Journal
@@ -230,6 +233,38 @@ def test_a_replay_of_an_order_that_nobody_kept_is_a_lost_write():
     assert writes(sent(Outcome.ok), journal, "r").lost == 1
 
 
+def retried(*pairs: tuple[int, int]) -> Any:
+    """Return which write (first) was asked again under the key of which (second)."""
+    return np.array(list(pairs), RETRY)
+
+
+def test_a_retry_answered_ok_stands_for_the_effect_that_its_key_had_under_another_id():
+    samples = sent(Outcome.reset, Outcome.ok, Outcome.reset, Outcome.ok)
+    again = retried((3, 2), (1, 0))
+    journal = [keyed(0, "k0"), keyed(3, "k2")]
+    assert key_lost(samples, journal, "r", again) == Found(0)
+    assert writes(samples, journal, "r", retries=again).lost == 0
+    assert writes(samples, journal, "r").lost == 1, "the control: without the keys it would be"
+
+
+def test_a_key_answered_ok_that_never_ran_is_lost_however_often_it_was_asked():
+    samples = sent(Outcome.reset, Outcome.http_5xx, Outcome.ok, Outcome.ok, Outcome.ok)
+    again = retried((1, 0), (2, 0), (3, 0))
+    journal = [keyed(4, "k4"), told("replayed", 3.0, id="r-00000002", key="k0")]
+    found = key_lost(samples, journal, "r", again)
+    assert found.count == 1
+    assert found.witnesses[0].id == "r-00000002"
+    assert found.witnesses[0].told == (
+        "answered ok under the key of r-00000000, which never had an effect"
+    )
+    assert writes(samples, journal, "r", retries=again).lost == 2
+
+
+def test_a_key_that_was_never_answered_ok_is_not_lost():
+    samples = sent(Outcome.reset, Outcome.timeout, Outcome.refused)
+    assert key_lost(samples, [], "r", retried((1, 0))) == Found(0)
+
+
 def test_of_the_undecided_it_is_told_how_many_ran():
     found = writes(sent(Outcome.reset, Outcome.timeout, Outcome.ok), orders(1, 2), "r")
     assert (found.undecided, found.undecided_ran) == (2, 1)
@@ -294,6 +329,38 @@ def test_without_a_new_version_nobody_knows_what_is_backwards(new: str | None):
     assert backwards(replies((1, 2, "v1", 0)), "r", new).count is None
 
 
+def test_subscribers_of_a_stream_go_back_where_their_sessions_tell_them_apart():
+    samples = replies((1, 2, "v2", 7), (3, 4, "v1", 7), (3, 4, "v1", 8), channel="stream")
+    assert backwards(samples, "r", "v2", streams=True).count == 1
+    assert backwards(samples, "r", "v2").count is None
+
+
+# Versions after the deploy.
+
+
+def test_a_reply_of_the_old_version_after_the_deploy_has_settled_is_stale():
+    samples = replies((1, 2, "v1", 0), (3, 4, "v2", 0), (5, 6, "v1", 1), (5, 6, "", 2))
+    found = stale(samples, "r", "v2", 4.5)
+    assert (found.count, found.witnesses[0].id) == (1, "r-00000002")
+    assert found.witnesses[0].told == "answered by v1 500 ms after v2 had settled"
+    assert stale(samples, "r", "v2", 5.0) == Found(0)
+    assert stale(samples, "r", "v2", 4.5, ["reused"]) == Found(0)
+
+
+@pytest.mark.parametrize(
+    ("new", "settled"), [(None, 1.0), ("", 1.0), ("v3", 1.0), ("v2", None), ("v2", 1.0)]
+)
+def test_where_nothing_was_deployed_or_settled_nothing_is_known_to_be_stale(
+    new: str | None, settled: float | None
+):
+    assert stale(replies((2, 3, "v1", 0)), "r", new, settled).count is None
+
+
+def test_the_control_is_of_no_version():
+    samples = replies((1, 2, "v2", 0), (3, 4, "v1", 0), channel="control")
+    assert stale(samples, "r", "v2", 2.0).count is None
+
+
 # Bodies.
 
 
@@ -347,6 +414,18 @@ def test_messages_are_ordered_by_time_not_by_how_they_are_given():
 
 def test_no_message_has_no_gap():
     assert gaps([]).count == repeats([]).count == 0
+
+
+def test_messages_are_looked_at_as_they_are_recorded():
+    rows = np.array(
+        [(10**9, 1, 0, 0), (2 * 10**9, 2, 0, 0), (3 * 10**9, 5, 0, 1), (4 * 10**9, 5, 0, 0)],
+        MESSAGE,
+    )
+    left_out, again = gaps(rows), repeats(rows)
+    assert (left_out.count, again.count) == (2, 1)
+    assert left_out.witnesses[0].told == "2 left out after 2 as it resumed"
+    assert left_out.witnesses[0].at == 3.0
+    assert again.witnesses[0].told == "5 had been reached"
 
 
 def test_three_hundred_thousand_requests_are_checked_in_a_second():

@@ -33,7 +33,8 @@ class Stage:
 
     def __init__(self, one: Client, peers: list[Peer], heard: list[bytes]) -> None:
         self.client = one
-        self.station = Station(one.wire)
+        self.told: list[tuple[int, int, int, int]] = []
+        self.station = Station(one.wire, 7, lambda *row: self.told.append(row))
         self.peers = peers
         self.heard = heard
 
@@ -280,3 +281,50 @@ def test_an_event_without_end_is_not_kept() -> None:
             on.peer().say(chunk(b"data: " + bytes(100_000)))
         gevent.sleep(0.1)
         assert len(on.station._text) <= 1 << 20
+
+
+# What is told of the messages.
+
+
+def test_each_numbered_message_is_told_with_when_it_came_and_whether_the_stream_had_resumed() -> (
+    None
+):
+    with stage() as on:
+        begin = now_ns()
+        peer = on.subscribed()
+        peer.say(chunk(b"id: 2\ndata: b\n\nid: 3\ndata: c\n\n"))
+        until(lambda: len(on.told) == 3)
+        peer.reset()
+        until(lambda: not on.client.wire.lines)
+        assert on.outcome(on.due(1)) is Outcome.truncated
+        on.due(2)
+        on.peer(1).say(CHUNKED + chunk(b"id: 4\ndata: d\n\n") + chunk(b"id: 5\ndata: e\n\n"))
+        until(lambda: len(on.told) == 5)
+    assert [row[1:] for row in on.told] == [
+        (1, 7, 0), (2, 7, 0), (3, 7, 0), (4, 7, 1), (5, 7, 0),
+    ]  # fmt: skip
+    times = [row[0] for row in on.told]
+    assert begin < times[0]
+    assert times == sorted(times)
+    assert times[-1] <= now_ns()
+
+
+@pytest.mark.parametrize("id", [b"", b"x", b"12-0", b"-1", b"1" * 19, b" 7"])
+def test_an_id_that_is_no_number_is_not_told_and_still_resumed_from(id: bytes) -> None:
+    with stage() as on:
+        exchange = on.due()
+        on.peer().say(CHUNKED + chunk(b"id: %s\ndata: a\n\n" % id))
+        assert on.outcome(exchange) is Outcome.ok
+        assert on.told == []
+        assert on.station.last_id == id
+
+
+def test_a_message_in_pieces_is_told_once_it_is_whole() -> None:
+    with stage() as on:
+        exchange = on.due()
+        on.peer().say(CHUNKED + chunk(b"id: 12"), chunk(b"34\ndata: a\n"))
+        gevent.sleep(0.03)
+        assert on.told == []
+        on.peer().say(chunk(b"\n"))
+        assert on.outcome(exchange) is Outcome.ok
+    assert [row[1] for row in on.told] == [1234]
