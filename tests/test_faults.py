@@ -20,6 +20,7 @@ from zdtest.engine import Instance, probe, reaper
 from zdtest.engine.detour.detour import Detour
 from zdtest.engine.listening import listens
 from zdtest.engine.process import ProcessEngine
+from zdtest.engine.roster import Roster
 from zdtest.errors import ConfigError, EngineError, FaultError
 from zdtest.eventlog import EventLog
 from zdtest.faults import Fault, armed, at, plan
@@ -62,37 +63,49 @@ class Tiny:
         self.detours: Mapping[str, Detour] = {}
         self.url = f"http://127.0.0.1:{self.ports['a']}"
         self._words = ["deaf"] if deaf else []
-        self._apps: dict[str, Instance] = {}
+        self.roster = Roster(engine, self._started)
+        self._balancer: Instance
         self._front = engine.port()
 
     def instance(self, name: str) -> Instance:
-        return self._apps[name]
+        return self.roster.instance(name)
 
     def _run(self, name: str, port: int, version: str) -> Instance:
         argv = [sys.executable, "-c", APP, str(port), *self._words]
         env = {"PYTHONPATH": str(Path(__file__).parent)}
         return self.engine.start(name, argv, env=env, version=version)
 
+    def _started(self, name: str, version: str) -> Instance:
+        return self._run(name, self.ports[name], version)
+
     def start(self, name: str, version: str) -> None:
-        self._apps[name] = self._run(name, self.ports[name], version)
+        self.roster.start(name, version)
 
     def stop(self, name: str) -> None:
-        self.engine.stop(self._apps[name])
+        self.roster.stop(name, self.engine.stop)
+
+    def wanted(self, name: str) -> bool:
+        return self.roster.wanted(name)
+
+    def revive(self, one: Instance) -> bool:
+        return self.roster.revive(one)
 
     def ready(self, name: str) -> None:
+        one = self.instance(name)
+
         def missing() -> str:
-            if fate := self.engine.fate(self._apps[name]):
-                raise EngineError(f"{name} {fate}\n{self.engine.logs(self._apps[name])}")
+            if fate := self.engine.fate(one):
+                raise EngineError(f"{name} {fate}\n{self.engine.logs(one)}")
             return "" if sees(self.ports[name]) == "reply" else "no reply"
 
         probe.until(name, missing, timeout=10)
 
     @property
     def balancer(self) -> Instance:
-        return self._apps["balancer"]
+        return self._balancer
 
     def start_balancer(self) -> None:
-        self._apps["balancer"] = self._run("balancer", self._front, "")
+        self._balancer = self._run("balancer", self._front, "")
         probe.until("balancer", lambda: "" if sees(self._front) == "reply" else "no", timeout=10)
 
 
@@ -183,6 +196,55 @@ def test_what_the_deploy_replaced_is_not_started_again(stack: Tiny) -> None:
     assert stack.instance("a") == mine
 
 
+def test_what_the_deploy_has_stopped_stays_stopped(stack: Tiny) -> None:
+    heal = faults.kill("a").inject(stack)
+    stack.stop("a")
+    heal()
+    assert sees(stack.ports["a"]) == "refused"
+    stack.start("a", "v1")
+
+
+def test_a_heal_waits_for_what_the_deploy_puts_in_its_place(stack: Tiny) -> None:
+    """The deploy stops what the heal has just started, and starts its own a moment later."""
+    heal = faults.kill("a").inject(stack)
+    ready = Tiny.ready
+    replaced: list[Instance] = []
+
+    def deployed(self: Tiny, name: str) -> None:
+        if not replaced:
+            stack.stop(name)
+            stack.start(name, "v2")
+            replaced.append(stack.instance(name))
+            raise EngineError("a exited 143 before it was ready")
+        ready(self, name)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Tiny, "ready", deployed)
+        heal()
+    assert (stack.instance("a"), replaced[0].version) == (replaced[0], "v2")
+    assert sees(stack.ports["a"]) == "reply"
+    stack.stop("a")
+    stack.start("a", "v1")
+
+
+def test_a_heal_never_starts_a_second_process_of_what_a_deploy_is_replacing(stack: Tiny) -> None:
+    """A deploy and a heal at once, five times: one process runs, and it is the deploy's."""
+    for _ in range(5):
+        heal = faults.kill("a").inject(stack)
+        before = len(stack.engine._watched)
+        healing = threading.Thread(target=heal)
+        healing.start()
+        stack.stop("a")
+        stack.start("a", "v2")
+        healing.join()
+        mine = [one for one in list(stack.engine._watched)[before:] if one.name == "a"]
+        running = [one for one in mine if not stack.engine.fate(one)]
+        assert running == [stack.instance("a")]
+        assert stack.instance("a").version == "v2"
+    stack.stop("a")
+    stack.start("a", "v1")
+
+
 def test_a_kill_that_kills_nobody_is_an_error(stack: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules["zdtest.faults.kill"], "_WITHIN", 0.1)
     with deaf(stack), pytest.raises(FaultError, match=r"^kill a in effect: not within"):
@@ -193,7 +255,7 @@ def test_a_heal_that_does_not_bring_it_back_is_an_error(
     stack: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heal = faults.kill("a").inject(stack)
-    monkeypatch.setattr(Tiny, "start", lambda *_: None)
+    monkeypatch.setattr(Tiny, "revive", lambda *_: None)
     monkeypatch.setattr(Tiny, "ready", lambda *_: None)
     with pytest.raises(FaultError, match=r"^kill a not gone: a killed by SIGKILL"):
         heal()
@@ -459,7 +521,7 @@ def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kernel:
 @pytest.fixture
 def networked(stack: Tiny) -> Networked:
     other = Networked(stack.engine)
-    other._apps = stack._apps
+    other.roster = stack.roster
     return other
 
 

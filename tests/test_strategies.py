@@ -49,6 +49,12 @@ class Recorded:
     def stop(self, name: str) -> None:
         self.did.append(("stop", name))
 
+    def wanted(self, name: str) -> bool:
+        return True
+
+    def revive(self, one: Instance) -> bool:
+        return False
+
     def ready(self, name: str) -> None:
         if name == self._fails:
             raise EngineError(f"{name} ready on port 1: not within 15s\nlast state: 503")
@@ -93,8 +99,9 @@ class Routed(Recorded):
         self.runs[name] = version
 
     def stop(self, name: str) -> None:
-        super().stop(name)
-        del self.runs[name]
+        if name in self.runs:
+            super().stop(name)
+            del self.runs[name]
 
     def weigh(self, weights: Mapping[str, int]) -> None:
         if self.refuses:

@@ -17,6 +17,7 @@ from zdtest import topology
 from zdtest.engine import probe, silent
 from zdtest.engine.process import ProcessEngine
 from zdtest.errors import ConfigError, DeployFailed, EngineError
+from zdtest.faults import Balancing, failing_health, kill, kill_balancer, partition
 from zdtest.strategies import blue_green, canary, recreate, rollback, rolling
 from zdtest.topologies import app
 from zdtest.topology import Routes, Spares, Stack, Switched
@@ -301,3 +302,96 @@ def test_two_runs_side_by_side_do_not_meet(engine: ProcessEngine, tmp_path: Path
     ):
         assert {version_at(port_of(one), "/api") for _ in range(4)} == {"v1"}
         assert {version_at(port_of(two), "/api") for _ in range(4)} == {"v9"}
+
+
+@pytest.mark.parametrize("variant", ["documented", "hardened"])
+def test_a_killed_balancer_is_a_total_outage_and_comes_back_on_its_port(
+    engine: ProcessEngine, variant: str
+) -> None:
+    with CUSTOM_LB.raised(variant, "v1", engine, boot=0, ping_period=0.1) as stack:
+        assert isinstance(stack, Balancing)
+        before = stack.balancer
+        heal = kill_balancer().inject(stack)
+        assert all("refused" in version for version in asked(stack, 4))
+        heal()
+        assert stack.balancer != before
+        assert asked(stack, 4) == ["v1"] * 4
+
+
+def test_a_balancer_that_was_started_again_goes_by_its_own_pings(engine: ProcessEngine) -> None:
+    with CUSTOM_LB.raised("documented", "v1", engine, boot=0, ping_period=0.1) as stack:
+        stack.engine.kill(stack.instance("a"))
+        probe.until("a out", lambda: "" if stack.when("removed", "a") else "in", timeout=5)
+        kill_balancer().inject(stack)
+        assert stack.revive(stack.instance("a"))
+        probe.serves(engine, stack.instance("a"), stack.ports["a"], "/ping")
+        stack.start_balancer()
+        # The word of the one before, that it is out, counts no more. It is still told.
+        stack.ready("a")
+        assert len(stack.when("removed", "a")) == 1
+        assert stack.when("registered", "a") == []
+
+
+def test_a_balancer_that_was_started_again_has_the_users_go_to_the_set_of_now(
+    engine: ProcessEngine,
+) -> None:
+    with hardened(engine) as stack:
+        blue_green()(stack, "v2", silent)
+        kill_balancer().inject(stack)()
+        assert asked(stack, 8) == ["v2"] * 8
+
+
+@pytest.mark.parametrize("variant", ["documented", "hardened"])
+def test_a_proxied_stack_has_a_clean_way_to_each_slot_and_to_the_balancer(
+    engine: ProcessEngine, variant: str
+) -> None:
+    told = {"boot": 0, "ping_period": 0.1, "drain": 0.1, "proxied": True, "front": True}
+    with CUSTOM_LB.raised(variant, "v1", engine, **told) as stack:
+        assert set(stack.detours) == {*stack.slots, "front"}
+        rolling()(stack, "v2", silent)
+        before = [stack.detours[name].told()["accepted"] for name in ("a", "front")]
+        assert asked(stack, 4) == ["v2"] * 4
+        after = [stack.detours[name].told()["accepted"] for name in ("a", "front")]
+        assert after[0] > before[0]
+        assert after[1] == before[1] + 4
+        heal = failing_health("a", path="/api").inject(stack)
+        assert sorted(asked(stack, 4)) == ["", "", "v2", "v2"]
+        heal()
+        heal = partition("front", path="/ping").inject(stack)
+        assert probe.ask(port_of(stack), "/api", timeout=0.2) == "GET /api: timed out"
+        heal()
+        assert asked(stack, 2) == ["v2"] * 2
+
+
+def test_a_stack_without_proxies_refuses_faults_of_the_network(engine: ProcessEngine) -> None:
+    with (
+        CUSTOM_LB.raised("documented", "v1", engine, boot=0) as stack,
+        pytest.raises(ConfigError, match=r"^partition a: this stack has no proxies"),
+    ):
+        partition("a").inject(stack)
+
+
+def test_the_documented_balancer_refuses_what_only_the_hardened_can(engine: ProcessEngine) -> None:
+    with (
+        pytest.raises(ConfigError, match="eject_after: the documented balancer ejects nobody"),
+        CUSTOM_LB.raised("documented", "v1", engine, eject_after=1),
+    ):
+        pass
+
+
+def test_a_killed_instance_that_blue_green_retires_is_not_started_again(
+    engine: ProcessEngine,
+) -> None:
+    with hardened(engine) as stack:
+        heal = kill("a").inject(stack)
+        blue_green()(stack, "v2", silent)
+        heal()
+        assert [stack.running(name) for name in "abcd"] == ["", "", "v2", "v2"]
+
+
+def test_the_one_server_that_was_killed_is_started_by_its_script(engine: ProcessEngine) -> None:
+    with IN_PLACE.raised("documented", "v1", engine, boot=0) as stack:
+        heal = kill("app").inject(stack)
+        assert "refused" in version_at(port_of(stack))
+        heal()
+        assert version_at(port_of(stack)) == "v1"

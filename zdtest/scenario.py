@@ -19,7 +19,7 @@ from zdtest.topology import Stack, Topology
 from zdtest.traffic import Load
 
 if TYPE_CHECKING:
-    from zdtest.faults import Fault
+    from zdtest.faults import Fault, When
     from zdtest.verdict import Verdict
 
 
@@ -114,11 +114,11 @@ class Scenario:
         self,
         fault: Fault,
         *,
-        at: str = "now",
+        at: str | When = "now",
         heal_after: str | float | None = None,
         most: str | float = "60s",
     ) -> Iterator[None]:
-        """Let `fault` fire while the block runs, on that phase of the deploy in it.
+        """Let `fault` fire while the block runs, on that phase of the deploy in it or after it.
 
         It has proven that it took effect, and that it is gone, or FaultError is raised.
         """

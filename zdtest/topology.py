@@ -52,7 +52,17 @@ class Stack(Protocol):
         """Start it; it may not serve yet."""
 
     def stop(self, name: str) -> None:
-        """Stop it the way the topology does; it has ended on return."""
+        """Stop it the way the topology does; it has ended on return, if it ever ran."""
+
+    def wanted(self, name: str) -> bool:
+        """Return whether it was started and not stopped since."""
+
+    def revive(self, one: Instance) -> bool:
+        """Start `one`, which something has ended, again at its version; return whether it was.
+
+        Nothing happens where `stop` or `start` came before: who heals a fault never starts what a
+        deploy is replacing. A `Roster` (zdtest.engine.roster) does all of this.
+        """
 
     def ready(self, name: str) -> None:
         """Return once it serves its version, with traffic, as far as the topology can tell.

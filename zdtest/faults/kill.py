@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from zdtest.engine import Instance, reaper
-from zdtest.errors import FaultError
+from zdtest.errors import EngineError, FaultError
 from zdtest.faults.proof import Heal, living, proven
 from zdtest.topology import Stack
 
@@ -48,9 +48,20 @@ def gone(one: Instance, fault: str) -> None:
 
 
 def start_again(stack: Stack, one: Instance, fault: str) -> None:
-    """Return once an instance of that name is ready: the deploy's, else `one` started again."""
-    if stack.instance(one.name) == one:
-        stack.start(one.name, one.version)
-    stack.ready(one.name)
-    if fate := stack.engine.fate(stack.instance(one.name)):
-        raise FaultError(f"{fault} not gone: {one.name} {fate}")
+    """Return once an instance of that name is ready: the deploy's, else `one` started again.
+
+    One that the deploy has stopped stays so: then there is nothing left to heal.
+    """
+    name = one.name
+    stack.revive(one)
+    while stack.wanted(name):
+        now = stack.instance(name)
+        try:
+            stack.ready(name)
+            if not (fate := stack.engine.fate(now)):
+                return
+            error = FaultError(f"{fault} not gone: {name} {fate}")
+        except EngineError as failed:
+            error = FaultError(f"{fault} not gone: {failed}")
+        if stack.wanted(name) and stack.instance(name) == now:
+            raise error

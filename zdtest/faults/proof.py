@@ -12,7 +12,7 @@ from pathlib import Path
 
 from zdtest.engine import Instance, probe
 from zdtest.errors import ConfigError, EngineError, FaultError
-from zdtest.topology import Stack
+from zdtest.topology import Spares, Stack
 
 _PATIENCE = 1.0
 _STARTED = 1.0
@@ -85,12 +85,13 @@ def state(pid: int) -> str:
 
 
 def living(stack: Stack, name: str, fault: str) -> Instance:
-    """Return the running instance of that name.
+    """Return the running instance of that name, in a spare slot as well.
 
     Raises FaultError when it has ended, and ConfigError when there is none of that name.
     """
-    if name not in stack.instances:
-        known = ", ".join(stack.instances)
+    names = (*stack.instances, *(stack.spares if isinstance(stack, Spares) else ()))
+    if name not in names:
+        known = ", ".join(names)
         raise ConfigError(f"{fault}: no instance {name!r}: expected one of {known}")
 
     def missing() -> str:

@@ -39,7 +39,8 @@ class Restart:
         began = time.monotonic()
         stack.engine.kill(one)
         gone(one, self.name)
-        stack.start(self.instance, one.version)
+        if not stack.revive(one):
+            raise FaultError(f"{self.name}: the deploy was replacing it just then")
         self._back(stack, port, began)
         return Heal(lambda: stack.ready(self.instance))
 

@@ -25,8 +25,7 @@ def flip(stack: Switched, old: Sequence[str], new: Sequence[str], mark: Marker) 
 def start(stack: Switched, names: Iterable[str], version: str) -> None:
     """Start these, having stopped what a deploy before left running there."""
     for name in names:
-        if stack.running(name):
-            stack.stop(name)
+        stack.stop(name)
         stack.start(name, version)
 
 
@@ -42,7 +41,6 @@ def retire(stack: Switched, names: Sequence[str], drain: float) -> None:
 
 
 def stop(stack: Switched, names: Iterable[str]) -> None:
-    """Stop those of them that run."""
+    """Stop these; one that has ended by itself stays ended."""
     for name in names:
-        if stack.running(name):
-            stack.stop(name)
+        stack.stop(name)

@@ -5,48 +5,29 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-import yaml
-
-from zdtest.engine import Engine, probe
+from zdtest.engine import Engine, Instance, probe
 from zdtest.errors import EngineError
 
-_STATES = ("registered", "removed", "draining", "suspect")
+_STATES = ("registered", "removed", "draining", "suspect", "ejected")
 
 
 class Rotation:
-    """A balancer started by the targets.yml beside it, with our ports and `settings` in it.
+    """What the balancer says of its targets, and what it is told, each by its port.
 
-    What it really ran with is ``targets.yml`` in the engine's folder.
+    One with an `admin_port` is asked and told there, another one is read from its log.
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        balancer: Path,
-        port: int,
-        targets: Sequence[int],
-        spares: Sequence[int] = (),
-        **settings: object,
-    ) -> None:
-        config = yaml.safe_load(balancer.with_name("targets.yml").read_text("utf-8")) | settings
-        config["port"] = port
-        config["targets"] = [_place(target) for target in targets]
-        config["targets"] += [_place(spare) | {"weight": 0} for spare in spares]
-        self._admin_port: int | None = None
-        if "admin_port" in config:
-            config["admin_port"] = self._admin_port = engine.port()
-        path = engine.folder.absolute() / "targets.yml"
-        path.write_text(yaml.safe_dump(config, sort_keys=False), "utf-8")
+    def __init__(self, engine: Engine, balancer: Instance, admin_port: int | None) -> None:
         self._engine = engine
-        self._balancer = engine.start(
-            "balancer", [sys.executable, str(balancer), "--config", str(path)]
-        )
-        probe.serves(engine, self._balancer, port, "/ping")
+        self._first = self._balancer = balancer
+        self._admin_port = admin_port
+
+    def restarted(self, balancer: Instance) -> None:
+        """`balancer` runs now in place of the one before, and knows nothing of what that knew."""
+        self._balancer = balancer
 
     def takes(self, instance: str, port: int) -> None:
         """Return once `instance` on `port` gets its share; raises EngineError in time."""
@@ -84,15 +65,20 @@ class Rotation:
         return told
 
     def when(self, state: str, port: int) -> list[float]:
-        """Return each time at which the target on `port` came into that state, monotonic s."""
-        return [at for at, event in self._told(f"127.0.0.1:{port}") if event == state]
+        """Return each time at which the target on `port` came into that state, monotonic s.
+
+        Those before a restart too.
+        """
+        told = self._told(self._first, f"127.0.0.1:{port}")
+        return [at for at, event in told if event == state]
 
     def _out(self, target: str) -> str:
         """Return why the target gets no requests, by the balancer's last word on it.
 
         Before its first word it gets them: the queue starts full.
         """
-        last = ([event for _, event in self._told(target)] or ["registered"])[-1]
+        said = [event for _, event in self._told(self._balancer, target)]
+        last = (said or ["registered"])[-1]
         return "" if last == "registered" else f"{target} is {last}"
 
     def _not_up(self, target: str) -> str:
@@ -100,14 +86,10 @@ class Rotation:
         state = self.told(int(target.rpartition(":")[2]))["state"]
         return "" if state == "up" else f"{target} is {state}"
 
-    def _told(self, target: str) -> Iterator[tuple[float, str]]:
-        """Yield what the balancer's log says of the target's states, and when."""
-        for line in self._engine.logs(self._balancer, tail=100_000).splitlines():
+    def _told(self, since: Instance, target: str) -> Iterator[tuple[float, str]]:
+        """Yield what the log says of the target's states, and when, from that process's start."""
+        for line in self._engine.logs(since, tail=100_000).splitlines():
             with contextlib.suppress(ValueError):
                 said = json.loads(line)
                 if said.get("target") == target and said["event"] in _STATES:
                     yield float(said["t"]), str(said["event"])
-
-
-def _place(port: int) -> dict[str, object]:
-    return {"host": "http://127.0.0.1", "port": port}

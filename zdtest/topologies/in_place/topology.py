@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from zdtest.engine import Engine, Instance, probe
+from zdtest.engine.roster import Roster
 from zdtest.topologies import app
 from zdtest.topology import Stack, Topology
 
@@ -24,28 +25,40 @@ class InPlace:
         self._script = script
         self._boot = boot
         self._port = engine.port()
-        self._app: Instance
+        self._roster = Roster(engine, self._started)
         self.url = f"http://127.0.0.1:{self._port}"
 
     def instance(self, name: str) -> Instance:
         """Return the process that the script last started."""
-        return self._app
+        return self._roster.instance(name)
 
     def start(self, name: str, version: str) -> None:
         """Run the script, which ends what runs first."""
+        self._roster.start(name, version)
+
+    def _started(self, name: str, version: str) -> Instance:
         told = {"boot_seconds": self._boot, "python": sys.executable}
         env = app(self._port, name, version, self.journal, **told)
         script = self.engine.run("start.sh", ["bash", str(self._script)], env=env, cwd=self._work)
         pid = int((self._work / "app.pid").read_text())
-        self._app = self.engine.adopt(name, pid, beside=script, version=version)
+        return self.engine.adopt(name, pid, beside=script, version=version)
 
     def stop(self, name: str) -> None:
         """End it as the script does: SIGKILL."""
-        self.engine.kill(self._app)
+        self._roster.stop(name, self.engine.kill)
+
+    def wanted(self, name: str) -> bool:
+        """Return whether it should run."""
+        return self._roster.wanted(name)
+
+    def revive(self, one: Instance) -> bool:
+        """Run the script for it again, unless it has been replaced; return whether it was."""
+        return self._roster.revive(one)
 
     def ready(self, name: str) -> None:
         """Return once the server answers: nothing stands before it."""
-        probe.serves(self.engine, self._app, self._port, "/ready", timeout=self._boot + 15)
+        app, limit = self.instance(name), self._boot + 15
+        probe.serves(self.engine, app, self._port, "/ready", timeout=limit)
 
     def replace(self, version: str) -> None:
         """Run the script."""
