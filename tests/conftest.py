@@ -1,0 +1,46 @@
+"""Says at the end how many of how many mutants were caught, and fails when one was not."""
+
+from __future__ import annotations
+
+import pytest
+
+NAMED = "mutant"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Name each test's mutant in its reports, which reach the end from any worker."""
+    for item in items:
+        mutant = getattr(item, "callspec", None) and item.callspec.params.get(NAMED)
+        if mutant is not None:
+            item.user_properties.append((NAMED, mutant.name))
+
+
+def _told(terminalreporter: pytest.TerminalReporter) -> dict[str, bool]:
+    """Return for each mutant of which there was a test whether it was caught, by all its tests."""
+    found: dict[str, bool] = {}
+    for category, reports in terminalreporter.stats.items():
+        for report in reports:
+            name = dict(getattr(report, "user_properties", ())).get(NAMED)
+            if name is not None and (category or report.failed):
+                found[name] = found.get(name, True) and category == "passed"
+    return found
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A mutant that was skipped or xfailed was not caught either."""
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+    if terminal is not None and not all(_told(terminal).values()) and not session.exitstatus:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One line."""
+    told = _told(terminalreporter)
+    if told:
+        missed = [name for name, caught in told.items() if not caught]
+        more = f"; not caught: {', '.join(missed)}" if missed else ""
+        terminalreporter.write_line(
+            f"mutants: {len(told) - len(missed)} of {len(told)} caught{more}"
+        )

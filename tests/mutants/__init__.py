@@ -1,0 +1,1 @@
+"""Mutants: systems, balancers and probers with one known fault, each of which must be caught."""

@@ -1,0 +1,19 @@
+"""The load with a recorder that keeps no request that failed."""
+
+from __future__ import annotations
+
+from zdtest.exchange import Exchange
+from zdtest.load import ZeroDowntime as ZeroDowntime
+from zdtest.recorder import Recorder
+from zdtest.sample import Outcome
+
+_take = Recorder.take
+
+
+def take(self: Recorder, exchange: Exchange) -> None:
+    """Keep what went well."""
+    if exchange.outcome is Outcome.ok:
+        _take(self, exchange)
+
+
+Recorder.take = take  # type: ignore[method-assign]
