@@ -21,7 +21,7 @@ from typing import Any
 
 import gevent
 from gevent.event import Event
-from locust import User, constant, events, task
+from locust import User, argument_parser, constant, events, task
 from locust.runners import MasterRunner, WorkerRunner
 
 from zdtest import channel
@@ -83,7 +83,7 @@ def _check(environment: Any, **_: Any) -> None:
         print(f"zdtest: {error}", file=sys.stderr)
         sys.exit(2)
     if isinstance(environment.runner, MasterRunner):
-        _master = Master(environment)
+        _master = Master(environment, argument_parser.default_args_dict())
         environment.events.quitting.add_listener(_quit)
     # Locust reads its own source before it says that a test stops: now, not while we still send.
     inspect.stack()

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import TYPE_CHECKING, Any, Final
 
 import gevent
-from locust import argument_parser
 
 from zdtest import __version__
 from zdtest.errors import LoadFailed
@@ -27,11 +26,13 @@ _INTRODUCED: Final = 5.0
 class Master:
     """Listens to the workers on Locust's own connections; `fleet` is the load they carry now.
 
-    A worker of another version is refused: both sides say so in one line.
+    A worker of another version is refused: both sides say so in one line. `theirs` are the options
+    that are Locust's own; all others are the load's, and go to the workers.
     """
 
-    def __init__(self, environment: Any) -> None:
+    def __init__(self, environment: Any, theirs: Container[str]) -> None:
         self._environment = environment
+        self._theirs = theirs
         self._runner = environment.runner
         self._members: dict[str, Member] = {}
         self._refused: dict[str, tuple[str, str]] = {}
@@ -85,7 +86,6 @@ class Master:
         if not members:
             told = "; ".join(f"worker {name} {why}" for name, why in refused.items())
             raise LoadFailed(f"no worker to send the load: {told or 'none has come'}")
-        ours = argument_parser.default_args_dict()
         self.fleet = Fleet(
             plan,
             show,
@@ -93,7 +93,9 @@ class Master:
             members,
             # Another one may have come in its place.
             refused=refused if len(members) < options.expect_workers else {},
-            options={name: value for name, value in vars(options).items() if name not in ours},
+            options={
+                name: value for name, value in vars(options).items() if name not in self._theirs
+            },
         )
         return self.fleet
 
