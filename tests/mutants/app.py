@@ -11,7 +11,7 @@ from typing import Any
 from sample_app import app, lifecycle, orders
 from sample_app.__main__ import main
 
-COMMIT = 0.2
+COMMIT = 0.5
 """Seconds for which `slow_commit` keeps an answer back."""
 
 BOOT = 1.0

@@ -9,9 +9,9 @@ import re
 from collections.abc import Mapping
 
 import pytest
+
 from mutants.kill_list import APP, STEADY, Mutant, only
 from mutants.stage import Watched, loads, stacks
-
 from zdtest.recording import Recording
 from zdtest.verdict import judge
 
@@ -101,5 +101,5 @@ def test_a_mutant_of_the_app_is_caught(mutant: Mutant, recordings: dict[str, Rec
     recording = recordings[mutant.name]
     alone = judge(recording, only(mutant.promise))
     assert alone.verdict == "broken", alone.summary()
-    assert re.search(mutant.says, alone.reasons[0]), alone.summary()
+    assert any(re.search(mutant.says, reason) for reason in alone.reasons), alone.summary()
     assert judge(recording, STEADY).verdict == "broken"

@@ -114,5 +114,5 @@ def test_a_mutant_of_the_balancer_is_caught(
     recording = recordings[mutant.name]
     alone = judge(recording, only(mutant.promise))
     assert alone.verdict == "broken", alone.summary()
-    assert re.search(mutant.says, alone.reasons[0]), alone.summary()
+    assert any(re.search(mutant.says, reason) for reason in alone.reasons), alone.summary()
     assert judge(recording, STEADY).verdict == "broken"

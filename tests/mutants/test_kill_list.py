@@ -1,0 +1,62 @@
+"""The kill list itself: complete, told in the documentation, and counted at the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mutants.kill_list import ALL, only, table
+from zdtest.slo import Slo
+
+DOCS = Path(__file__).parents[2] / "docs" / "mutants.md"
+
+
+def test_the_documented_list_is_the_one_that_is_run() -> None:
+    assert table() in DOCS.read_text("utf-8")
+
+
+def test_no_two_mutants_have_one_name() -> None:
+    assert len({mutant.name for mutant in ALL}) == len(ALL)
+
+
+def test_one_promise_alone_is_one_promise_alone() -> None:
+    quiet = {name: value for name, value in only("lost").as_dict().items() if value == 0}
+    assert quiet.keys() - {"converge"} == {"lost"}
+    made = {name for name, value in Slo().as_dict().items() if value is not None}
+    left = {name for name, value in only("lost").as_dict().items() if value is not None}
+    assert made - left == {
+        *("failed", "bad_body", "p99_ratio", "p99_over", "slow", "twice", "phantom"),
+        *("early", "stale"),
+    }
+
+
+SUITE = """
+    import pytest
+    from mutants.kill_list import ALL
+
+    @pytest.mark.parametrize("mutant", ALL[:3])
+    def test_it(mutant):
+        {body}
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "line", "failed"),
+    [
+        ("pass", "mutants: 3 of 3 caught", False),
+        ("assert mutant is not ALL[1]", f"mutants: 2 of 3 caught; not caught: {ALL[1].name}", True),
+        ("mutant is not ALL[2] or pytest.skip()", "mutants: 2 of 3 caught; not caught: ", True),
+        ("mutant is not ALL[2] or pytest.xfail()", "mutants: 2 of 3 caught; not caught: ", True),
+    ],
+)
+@pytest.mark.parametrize("workers", [(), ("-n1",)], ids=["alone", "xdist"])
+def test_the_end_says_how_many_were_caught_and_fails_if_one_was_not(
+    pytester: pytest.Pytester, body: str, line: str, failed: bool, workers: tuple[str, ...]
+) -> None:
+    conftest = (Path(__file__).parents[1] / "conftest.py").read_text("utf-8")
+    pytester.makeconftest(conftest)
+    pytester.makepyfile(SUITE.format(body=body))
+    ended = pytester.runpytest("-p", "no:cacheprovider", *workers)
+    ended.stdout.fnmatch_lines([f"*{line}*"])
+    assert ended.ret == (1 if failed else 0)
