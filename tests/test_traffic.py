@@ -98,3 +98,4 @@ def test_nobodys_settings_change_what_is_measured(tmp_path, monkeypatch):
     Traffic(engine, Load(), "http://h/", "http://c/", run="run").start()
     assert engine.argv[:1] == ["env"]
     assert {"LOCUST_USERS", "ZD_RATE"} <= set(engine.argv)
+    assert f"HOME={engine.folder.absolute()}" in engine.argv, "where Locust looks for .locust.conf"

@@ -109,11 +109,13 @@ class Traffic:
 
         Raises LoadFailed with what the load said.
         """
-        # Its own folder and none of Locust's variables: nobody's settings change what is measured.
+        # Its own folder and home and none of Locust's variables: nobody's settings, of which Locust
+        # reads some from the home, change what is measured.
         theirs = [name for name in os.environ if re.match(r"(LOCUST|ZD)_", name)]
-        unset = ["env", *(word for name in theirs for word in ("-u", name))] if theirs else []
+        env = ["env", *(word for name in theirs for word in ("-u", name))]
         try:
-            self._start([*unset], self._engine.folder)
+            folder = self._engine.folder
+            self._start([*env, f"HOME={folder.absolute()}"], folder)
         except EngineError as error:
             raise LoadFailed(f"the load did not start: {error}") from error
         deadline = time.monotonic() + _STARTS_WITHIN
