@@ -17,7 +17,9 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,9 +140,46 @@ class Run:
         return [request_id(self.recording.run, seq) for seq in samples.seq.tolist()]
 
 
+class Machine:
+    """Watches, from entering the block until it is left, how long the machine runs nobody."""
+
+    def __enter__(self) -> Machine:
+        self.stood_still = 0.0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        before = time.monotonic()
+        while not self._over.wait(0.01):
+            now = time.monotonic()
+            self.stood_still = max(self.stood_still, now - before - 0.01)
+            before = now
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Run]:
-    """Play the script to both rates side by side."""
+    """Play the script to both rates side by side; anew when the machine itself stood still."""
+    for _ in range(3):
+        with Machine() as machine:
+            found = played(tmp_path_factory)
+        if machine.stood_still < GAP / 2:
+            break
+        warnings.warn(
+            f"a machine that stood still for {machine.stood_still:.2f} s proves nothing, "
+            "the script is played again",
+            stacklevel=1,
+        )
+    return found
+
+
+def played(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Run]:
+    """Play the script to both rates side by side, once."""
     lines = list(script())
     seconds = lines[-1]["at"] + lines[-1]["for"] + GAP + START
     options = ["--channels", CHANNELS, "--timeout", f"{TIMEOUT}s", "--expect-body", "whole truth"]
