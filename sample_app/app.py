@@ -33,6 +33,7 @@ from sample_app.orders import KeyReused, Orders
 from sample_app.readiness import Readiness
 from sample_app.settings import Settings, SettingsError, duration
 from sample_app.sickness import sickened
+from sample_app.wrong_events import first_after
 from sample_app.wrong_orders import orders as kept
 
 LONGEST_SLEEP = 600_000
@@ -186,7 +187,7 @@ class Endpoints:
         if not _FASTEST <= every <= _SLOWEST:
             raise _bad("every", "10ms to 60s")
         last = _whole("Last-Event-ID", request.headers.get("last-event-id", "0"), 10**15)
-        body = events(self._settings, every=every, first=last + 1)
+        body = events(self._settings, every=every, first=first_after(last, self._settings.release))
         headers = {"Cache-Control": "no-cache"}
         return StreamingResponse(body, headers=headers, media_type="text/event-stream")
 

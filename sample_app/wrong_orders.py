@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 
+from starlette.exceptions import HTTPException
+
 from sample_app.journal import Journal
 from sample_app.orders import Order, Orders
 from sample_app.release import UNCOMMITTED, Release
@@ -41,8 +43,23 @@ class _ForgetsKeys(Orders):
         self._by_key = own
 
 
+class _NotesKeysFirst(Orders):
+    """Notes a key before its order has run, and breaks in between at every fifth."""
+
+    _keys = 0
+
+    def _commit(self, order: Order) -> None:
+        if order.key is not None:
+            self._keys += 1
+            if self._keys % 5 == 0:
+                self._learn(order)
+                raise HTTPException(500, "broke after the key was noted")
+        super()._commit(order)
+
+
 _KEPT: Mapping[str, type[Orders]] = {
     "acks-before-commit": _AcksBeforeCommit,
     "twice": _Twice,
     "forgets-keys": _ForgetsKeys,
+    "notes-keys-first": _NotesKeysFirst,
 }

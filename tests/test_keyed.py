@@ -167,12 +167,12 @@ def test_a_retry_that_was_never_sent_leaves_its_key_as_open_as_it_was() -> None:
             peer.reset()
 
     one = Writer(vanishes)
-    one.write(0.1, wanted=lambda: len(one.retried) > 40)
+    resets = lambda: sum(each.outcome is Outcome.reset for each in one.ended)  # noqa: E731
+    one.write(0.1, wanted=lambda: len(one.retried) > 3 * resets() > 0)
     outcomes = [each.outcome for each in one.ended]
     assert set(outcomes) == {Outcome.ok, Outcome.reset, Outcome.dns}
     open_keys = {each.seq for each in one.ended if each.outcome is Outcome.reset}
     assert {key for _, key in one.retried} <= open_keys
-    assert len(one.retried) > 2 * len(open_keys), "each is asked again and again"
 
 
 def test_time_running_out_leaves_a_write_open_too() -> None:

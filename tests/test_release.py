@@ -6,6 +6,7 @@ import hashlib
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -191,6 +192,39 @@ def test_a_release_that_forgets_keys_knows_those_of_its_own_process(journal: Pat
         )
     assert first.body == again.body != elsewhere.body
     assert [line["instance"] for line in apps[0].told("order")] == ["a", "b"]
+
+
+def test_a_release_that_notes_keys_first_breaks_at_every_fifth_and_answers_it_afterwards(
+    journal: Path,
+) -> None:
+    with running(journal, RELEASE="notes-keys-first") as app:
+        asked = [app.order(Idempotency_Key=f"k{n}", X_Request_ID=f"{n}") for n in range(6)]
+        again = app.order(Idempotency_Key="k4", X_Request_ID="again")
+        unkeyed = [app.order() for _ in range(6)]
+    assert [one.status for one in asked] == [201, 201, 201, 201, 500, 201]
+    assert (again.status, again.headers["Idempotent-Replayed"]) == (201, "true")
+    assert {one.status for one in unkeyed} == {201}
+    assert "k4" not in [line["key"] for line in app.told("order")]
+    assert [line["id"] for line in app.told("replayed")] == ["again"]
+
+
+@pytest.mark.parametrize(
+    ("release", "first", "resumed"),
+    [("good", 1, 8), ("loses-messages", 1, 9), ("repeats-messages", 1, 7)],
+)
+def test_a_stream_goes_on_where_its_release_resumes_it(
+    journal: Path, release: str, first: int, resumed: int
+) -> None:
+    with running(journal, RELEASE=release) as app:
+        found = []
+        for last in ("", "Last-Event-ID: 7\r\n"):
+            with app.connect() as stream:
+                stream.sendall(f"GET /events?every=10ms HTTP/1.1\r\nHost: x\r\n{last}\r\n".encode())
+                got = b""
+                while got.count(b"id: ") < 3:
+                    got += stream.recv(65_536)
+            found.append([int(id) for id in re.findall(rb"id: (\d+)\n", got)[:3]])
+    assert found == [[first + n for n in range(3)], [resumed + n for n in range(3)]]
 
 
 def test_a_good_repeat_of_a_key_is_told_as_replayed(journal: Path) -> None:
