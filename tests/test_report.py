@@ -11,6 +11,7 @@ import pytest
 import synthetic
 
 from zdtest.errors import RecordingError
+from zdtest.history import CHECKS
 from zdtest.recording import Recording
 from zdtest.report import write_index, write_report
 from zdtest.report.evidence import FAILURES
@@ -124,6 +125,29 @@ def test_a_broken_page_says_why_and_shows_the_outage_and_the_failed_requests(pag
     assert failed[0][2].startswith("4.000")
     assert failed[0][3:5] == ["–", "–"]  # never sent, no first byte
     assert failed[0][6] == "refused"
+
+
+def test_every_correctness_check_is_on_the_page_with_its_count_and_its_witnesses(page):
+    shown = page(requests=2000, lost=2, outages=[(4.0, 4.51, "reset", ["write"])])
+    rows = {row[0]: row[1:] for row in shown.rows if len(row) == 4}
+    assert {check for check in CHECKS if check not in rows} == set()
+    assert rows["lost"][:2] == ["2", "writes answered ok that never ran"]
+    assert re.fullmatch(
+        r"run-\w{8} at \d+\.\d{3}s on v1-[12] \(answered ok and never ran\); run-.*",
+        rows["lost"][2],
+    )
+    assert rows["twice"] == ["0", "writes that ran more than once", ""]
+    assert rows["gaps"][0] == "not known"
+    undecided = r"(\d+) writes were sent and not answered: they may have run, and \1 of them did"
+    assert re.search(undecided, shown.text)
+
+
+def test_a_page_of_what_was_judged_before_there_were_checks_has_no_table_of_them(page):
+    assert "Correctness" not in page({"correctness": None}, requests=300).text
+    hostile = {"lost": HOSTILE, "twice": 1, "witnesses": {"twice": [HOSTILE, {"id": HOSTILE}]}}
+    shown = page({"correctness": hostile}, requests=300)
+    assert "script" not in shown.tags
+    assert [row[:2] for row in shown.rows if row[:1] == ["lost"]] == [["lost", "not known"]]
 
 
 def test_an_inconclusive_page_is_no_pass_and_says_what_is_missing(page):

@@ -12,6 +12,7 @@ from typing import Any
 from zdtest.errors import RecordingError
 from zdtest.recording import Recording
 from zdtest.report import evidence, provenance
+from zdtest.report.correctness import correctness
 from zdtest.report.frame import Frame
 from zdtest.report.headline import headline, subject, verdict_word
 from zdtest.report.number import html
@@ -25,6 +26,7 @@ _SECTIONS = (
     evidence.throughput,
     evidence.latency,
     evidence.outages,
+    correctness,
     evidence.outcomes,
     evidence.failed,
     provenance.health,

@@ -1,0 +1,86 @@
+"""What the client's account and the app's say together, check by check, with witnesses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from zdtest.report.frame import Frame
+from zdtest.report.number import NOTHING, count, html, moment, real
+from zdtest.report.tables import Show, table
+
+MEANING = {
+    "lost": "writes answered ok that never ran",
+    "twice": "writes that ran more than once",
+    "key_lost": "idempotency keys answered ok without an effect",
+    "key_twice": "idempotency keys with more than one effect",
+    "phantom": "requests that arrived and that nobody sent",
+    "early": "requests accepted before ready or after the listener closed",
+    "repeated": "requests that arrived more than once",
+    "backwards": "replies that sent a session back from the new version",
+    "stale": "replies of another version after the deploy had settled",
+    "cut": "replies cut short",
+    "altered": "whole replies with another body than asked for",
+    "gaps": "messages that streams left out",
+    "repeats": "messages that streams had sent already",
+}
+"""What each check of verdict.json counts."""
+
+
+def correctness(frame: Frame) -> str:
+    """Return the section that counts each check and names its witnesses."""
+    told = frame.verdict.get("correctness")
+    if not isinstance(told, dict):
+        return ""
+    witnesses = told.get("witnesses")
+    seen: Mapping[str, Any] = witnesses if isinstance(witnesses, dict) else {}
+    rows = pd.DataFrame(
+        [
+            {
+                "check": name,
+                "found": told[name],
+                "meaning": meaning,
+                "witnesses": "; ".join(map(_witness, seen.get(name) or ())),
+            }
+            for name, meaning in MEANING.items()
+            if name in told
+        ],
+        dtype=object,
+    )
+    columns: dict[str, tuple[str, Show]] = {
+        "check": ("check", str),
+        "found": ("found", _found),
+        "meaning": ("what it counts", str),
+        "witnesses": ("the first of them", str),
+    }
+    body = table(rows, columns, caption="Correctness checks", alarming=("found",))
+    note = f'<p class="note">{html(_note(told), 2000)}</p>'
+    return f"<section><h2>Correctness</h2>{note}\n{body}</section>"
+
+
+def _found(value: object) -> str:
+    return "not known" if real(value) is None else count(value)
+
+
+def _note(told: Mapping[str, Any]) -> str:
+    note = "Not known is what takes an account that nobody kept: a journal, or numbered messages."
+    if not (open_ones := real(told.get("undecided"))):
+        return note
+    ran = real(told.get("undecided_ran"))
+    rest = "" if ran is None else f", and {count(ran)} of them did"
+    return f"{note} {count(open_ones)} writes were sent and not answered: they may have run{rest}."
+
+
+def _witness(one: object) -> str:
+    if not isinstance(one, dict):
+        return NOTHING
+    at = real(one.get("at_s"))
+    words = [
+        str(one.get("id") or NOTHING),
+        "" if at is None else f"at {moment(at)}",
+        f"on {one['instance']}" if one.get("instance") else "",
+        f"({one['told']})" if one.get("told") else "",
+    ]
+    return " ".join(filter(None, words))
