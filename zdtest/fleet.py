@@ -30,6 +30,7 @@ _READY: Final = 20.0
 _ROUNDS: Final = 10
 _ROUND: Final = 0.02
 _LEAD_NS: Final = 250_000_000
+_STOP_NS: Final = 100_000_000
 _SILENT_NS: Final = 3_000_000_000
 _LOST_NS: Final = 5_000_000_000
 _ENDS: Final = 30.0
@@ -189,11 +190,11 @@ class Fleet:
         return part
 
     def stop(self) -> None:
-        """Tell the workers to send nothing more, and to account for what they sent."""
+        """Tell the workers when to stop, together, and to account for what they sent."""
         if not self._stopped:
-            self._stopped = now_ns()
+            self._stopped = now_ns() + _STOP_NS
             for part in self._all:
-                self._send("zd_end", part)
+                self._send("zd_end", part, at=self._stopped + part.member.clock.offset)
 
     def close(self, *, interrupted: bool = False) -> None:
         """Stop, wait for every worker's account as long as it is heard of, close the recording."""

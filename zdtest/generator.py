@@ -33,6 +33,7 @@ _REST_NS: Final = 1_000_000_000
 _EXPIRY: Final = 0.01
 _SPARE_FILES: Final = 64
 _LEAD_NS: Final = 20_000_000
+_NEVER: Final = 1 << 62
 
 
 class Lane:
@@ -169,7 +170,7 @@ class Generator:
         self._ticker = Ticker(loop, self._tick)
         self._sweeper = loop.timer(_EXPIRY, _EXPIRY)
         self.began = self._last_due = 0
-        self._stopping = 0
+        self._stopping, self._end = 0, _NEVER
 
     def start(self, lanes: Sequence[Lane], at: int | None = None) -> None:
         """Begin the schedule of `lanes`, `at` that moment where one is told.
@@ -206,8 +207,10 @@ class Generator:
 
     def _tick(self) -> None:
         """Send what is due, a burst at the most, so that replies are read in between."""
-        if not self._stopping:
-            now = now_ns()
+        now = now_ns()
+        if now >= self._end:
+            self.stop()
+        elif not self._stopping:
             self._send_due(now)
             self._ticker.at(self._next, now)
 
@@ -235,10 +238,14 @@ class Generator:
         for wire in self._wires:
             wire.sweep(now)
 
+    def end(self, at: int) -> None:
+        """Send nothing that falls due after that moment; `stop` is still to be called then."""
+        self._end = at
+
     def stop(self) -> None:
         """Send what is due by now, a few bursts at the most, and nothing after it."""
         if not self._stopping:
-            self._stopping = now_ns()
+            self._stopping = min(now_ns(), self._end)
             for _ in range(_LAST_BURSTS):
                 if self._send_due(self._stopping):
                     break

@@ -86,19 +86,22 @@ class Carried:
         else:
             self.shipper.hold(now)
 
-    def stop(self) -> None:
-        """Send nothing more."""
+    def stop(self, at: int = 0) -> None:
+        """Send nothing more that is due after that moment, or after now."""
         if not self._stopped:
-            self._stopped = now_ns()
+            self._stopped = at or now_ns()
             if self.began:
                 self.drive.generator.stop()
 
-    def end(self) -> None:
-        """Stop, wait for what is on its way, and tell the master all of it; once."""
+    def end(self, at: int = 0) -> None:
+        """Stop, at that moment if it is still to come, and account for all; once."""
         if self._ending:
             return
         self._ending = True
-        self.stop()
+        if self.began and at:
+            self.drive.generator.end(at)
+            gevent.sleep(max(0, at - now_ns()) * 1e-9)
+        self.stop(at)
         trouble = ""
         if self.began:
             trouble = self.drive.finish()
@@ -198,7 +201,7 @@ class Worker:
 
     def _end(self, msg: Any, **_: Any) -> None:
         if carried := self._of(msg):
-            carried.end()
+            carried.end(msg.data["at"])
             self._finish(carried)
 
     def _finish(self, carried: Carried) -> None:
