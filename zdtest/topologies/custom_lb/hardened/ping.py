@@ -19,8 +19,8 @@ async def watch(target: Target, rotation: Rotation, settings: Settings) -> None:
     """
     due = time.monotonic()
     while True:
-        before = target.health
         answer = await _ping(target, settings)
+        before = target.health  # A request may have found something out meanwhile.
         target.pinged(answer)
         if target.health is not before:
             _changed(target, before)
