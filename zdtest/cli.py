@@ -142,7 +142,7 @@ def _channels_help() -> str:
     from zdtest import channel
 
     kinds = "; ".join(f"{name}: {meaning}" for name, meaning in channel.MEANING.items())
-    return f"name[=share][@path][~think], comma separated (default %(default)s). {kinds}"
+    return f"name[+key][=share][@path][~think], comma separated (default %(default)s). {kinds}"
 
 
 def during(options: argparse.Namespace) -> int:
