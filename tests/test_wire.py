@@ -226,6 +226,25 @@ def test_a_body_is_held_to_its_text_and_to_its_hash() -> None:
             assert ask(one).outcome is (Outcome.ok if right else Outcome.bad_body)
 
 
+@pytest.mark.parametrize(
+    ("id", "outcome"),
+    [
+        ("r-00000002", Outcome.ok),
+        ("r-00000001", Outcome.bad_body),
+        ("r-00000003", Outcome.bad_body),
+        ("q-00000003", Outcome.ok),
+        ("", Outcome.ok),
+    ],
+)
+def test_a_reply_to_another_request_of_the_run_is_a_wrong_one(id: str, outcome: Outcome) -> None:
+    answer = HEAD + b"X-Request-ID: %s\r\nContent-Length: 0\r\n\r\n" % id.encode()
+    asked = b"X-Request-ID: r-00000002\r\nIdempotency-Key: r-00000001"
+    with ScriptedServer(says(answer, "hold")) as server, client(server.port) as one:
+        exchange = request()
+        exchange.payload = b"GET / HTTP/1.1\r\n%s\r\n\r\n" % asked
+        assert ask(one, exchange).outcome is outcome
+
+
 def test_the_version_and_instance_are_told_as_sent_and_a_wrong_one_is_an_outcome() -> None:
     answer = b"HTTP/1.1 200 OK\r\nx-ver: V2\r\nContent-Length: 0\r\nX-App-INSTANCE: b \r\n\r\n"
     with ScriptedServer(says(answer, "hold")) as server:

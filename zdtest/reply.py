@@ -78,8 +78,9 @@ def strays(head: Head, payload: bytes) -> bool:
 
     Ids that somebody on the way makes up himself, as some proxies do, say nothing.
     """
-    id = head.id
-    return len(id) > 9 and id not in payload and b"X-Request-ID: " + id[:-8] in payload
+    # With its name: an Idempotency-Key is the id of a request too.
+    id = b"X-Request-ID: " + head.id
+    return len(head.id) > 9 and id not in payload and id[:-8] in payload
 
 
 def status_of(data: bytes) -> int:
