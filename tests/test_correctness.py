@@ -377,7 +377,10 @@ def test_what_is_broken_breaks_the_promise_of_it(evidence: dict[str, Evidence], 
 def test_a_stream_keeps_its_session_over_all_its_connections(
     evidence: dict[str, Evidence],
 ) -> None:
-    samples = evidence["good"].samples.of("stream")
-    for session in set(samples.session.tolist()):
+    recording = evidence["good"].recording
+    samples = recording.samples.of("stream")
+    sessions = set(samples.session.tolist())
+    assert sessions == set(range(recording.manifest["channels"]["stream"]["stations"]))
+    for session in sessions:
         own = samples.where(samples.session == session)
         assert len(set(own.conn.tolist())) > 1

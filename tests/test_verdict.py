@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import synthetic
 
+from zdtest.beside import MESSAGE, RETRY
 from zdtest.evidence import Evidence
 from zdtest.promise import findings
+from zdtest.recorder import Side
 from zdtest.recording import Recording
 from zdtest.slo import Slo
 from zdtest.verdict import Verdict, judge
@@ -282,6 +284,45 @@ def test_a_reply_from_the_old_version_after_the_deploy_breaks(judged):
 def test_replies_may_take_as_long_to_converge_as_promised(judged):
     assert judged("converge=1s", switch=14.0).verdict == "holds"
     assert judged("stale=none", switch=14.0).verdict == "holds"
+
+
+def test_a_promise_about_messages_that_nobody_numbered_is_not_proved(judged):
+    for name in ("gaps", "repeats"):
+        verdict = judged(f"{name}=0")
+        assert verdict.verdict == "inconclusive"
+        assert only_reason(verdict) == (
+            "inconclusive: no stream's message with a number for an id is on file, "
+            f"so {name} are unknown"
+        )
+        assert judged(f"{name}=none").verdict == "holds"
+
+
+@pytest.mark.parametrize(
+    ("ids", "gaps", "repeats"),
+    [((1, 2, 3), "holds", "holds"), ((1, 3), "broken", "holds"), ((1, 2, 2), "holds", "broken")],
+)
+def test_messages_left_out_or_sent_again_break_the_promise_of_none(
+    tmp_path: Path, ids: tuple[int, ...], gaps: str, repeats: str
+):
+    folder = synthetic.run(tmp_path / "r")
+    side = Side(folder / "messages.arrows", MESSAGE)
+    for t, id in enumerate(ids):
+        side.take(round((synthetic.BEGAN + t) * 1e9), id, 0, 0)
+    side.close()
+    for name, expected in (("gaps", gaps), ("repeats", repeats)):
+        assert judge(Recording.read(folder), Slo.parse(f"{name}=0")).verdict == expected
+    assert judge(Recording.read(folder), Slo()).verdict == "holds"
+
+
+def test_a_key_answered_ok_without_an_effect_breaks_the_promise_of_none_lost(tmp_path: Path):
+    folder = synthetic.run(tmp_path / "r", lost=1)
+    Side(folder / "retries.arrows", RETRY).close()
+    verdict = judge(Recording.read(folder), Slo())
+    assert verdict.verdict == "broken"
+    assert verdict.reasons[-1].startswith(
+        "1 idempotency keys were answered ok and never had an effect, allowed 0; first r-0000"
+    )
+    assert judge(Recording.read(folder), Slo.parse("lost=1")).verdict == "holds"
 
 
 def test_an_outage_longer_than_promised_breaks_even_at_its_least(judged):
