@@ -257,8 +257,8 @@ def _new_version(recording: Recording) -> str | None:
 
 def _workers(recording: Recording) -> int:
     """Return how many processes sent it; the manifest has to do where there is no trailer."""
-    told: Any = recording.manifest.get("workers") or 1
-    return len(crew.carried(recording.trailer)) or int(told)
+    told: Any = recording.manifest.get("workers")
+    return len(crew.carried(recording.trailer)) or (told if isinstance(told, int) else 0) or 1
 
 
 def _counts(samples: Samples, phases: NDArray[np.uint8]) -> Ints:
