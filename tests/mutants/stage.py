@@ -32,16 +32,14 @@ DRAIN = 0.8
 
 @dataclass(frozen=True)
 class Watched(Load):
-    """A load, or a mutant of it: `locustfile` stands in for the one of zdtest."""
+    """A load by one of the files of ``loads/``: zdtest's own without Locust, or a mutant of it."""
 
-    locustfile: str = ""
+    file: str = "plain"
 
     def argv(self, url: str) -> list[str]:
         """Return the command line."""
-        argv = super().argv(url)
-        if self.locustfile:
-            argv[argv.index("-f") + 1] = str(HERE / "loads" / f"{self.locustfile}.py")
-        return argv
+        python, *options = super().argv(url)
+        return [python, str(HERE / "loads" / f"{self.file}.py"), *options]
 
 
 @dataclass

@@ -51,25 +51,27 @@ SUITE = """
     [
         ("pass", "mutants: 3 of 3 caught", False),
         ("assert mutant is not ALL[1]", "mutants: 2 of 3 caught; not caught: two", True),
-        (
-            "mutant is ALL[2] and pytest.skip()",
-            "mutants: 2 of 3 caught; not caught: three",
-            True,
-        ),
-        (
-            "mutant is ALL[2] and pytest.xfail()",
-            "mutants: 2 of 3 caught; not caught: three",
-            True,
-        ),
+        ("mutant is ALL[2] and pytest.skip()", "mutants: 2 of 3 caught; not caught: three", True),
+        ("mutant is ALL[2] and pytest.xfail()", "mutants: 2 of 3 caught; not caught: three", True),
     ],
 )
-@pytest.mark.parametrize("workers", [(), ("-n1",)], ids=["alone", "xdist"])
 def test_the_end_says_how_many_were_caught_and_fails_if_one_was_not(
-    pytester: pytest.Pytester, body: str, line: str, failed: bool, workers: tuple[str, ...]
+    pytester: pytest.Pytester, body: str, line: str, failed: bool
+) -> None:
+    check_the_end(pytester, body, line, failed)
+
+
+def test_the_end_says_so_too_where_workers_ran_them(pytester: pytest.Pytester) -> None:
+    body = "mutant is ALL[0] and pytest.skip()"
+    check_the_end(pytester, body, "mutants: 2 of 3 caught; not caught: one", True, "-n1")
+
+
+def check_the_end(
+    pytester: pytest.Pytester, body: str, line: str, failed: bool, *options: str
 ) -> None:
     conftest = (Path(__file__).parents[1] / "conftest.py").read_text("utf-8")
     pytester.makeconftest(conftest)
     pytester.makepyfile(SUITE.format(body=body))
-    ended = pytester.runpytest("-p", "no:cacheprovider", *workers)
-    ended.stdout.fnmatch_lines([f"*{line}*"])
+    ended = pytester.runpytest("-p", "no:cacheprovider", *options)
+    ended.stdout.fnmatch_lines([f"*{line}"])
     assert ended.ret == (1 if failed else 0)

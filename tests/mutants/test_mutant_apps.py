@@ -13,6 +13,7 @@ import pytest
 from mutants.kill_list import APP, STEADY, Mutant, only
 from mutants.stage import Watched, loads, stacks
 from zdtest.recording import Recording
+from zdtest.traffic import Load
 from zdtest.verdict import judge
 
 pytestmark = pytest.mark.alone
@@ -69,7 +70,7 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Recording]
         for name, (old, _, _) in SEATS.items():
             stage.takes(name, old)
         seats = {
-            name: (stage.url(name), Watched(rate=26.0, channels=channels, seed=1))
+            name: (stage.url(name), load(name, channels))
             for name, (_, _, channels) in SEATS.items()
         }
         with loads(folder, seats, old_version="v1", new_version="v2") as audience:
@@ -86,6 +87,12 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Recording]
         for name in SEATS:
             (folder / name / "journal.jsonl").symlink_to(stage.journal.resolve())
         return {name: Recording.read(folder / name) for name in SEATS}
+
+
+def load(name: str, channels: str) -> Load:
+    """Return a light load, but for the healthy one, which is driven by Locust as for any user."""
+    kind = Load if name == HEALTHY else Watched
+    return kind(rate=26.0, channels=channels, seed=1)
 
 
 @pytest.mark.parametrize("name", [HEALTHY, KILLED])

@@ -13,6 +13,7 @@ import pytest
 from mutants.kill_list import BALANCER, STEADY, Mutant, only
 from mutants.stage import Watched, loads, stacks
 from zdtest.recording import Recording
+from zdtest.traffic import Load
 from zdtest.verdict import judge
 
 pytestmark = pytest.mark.alone
@@ -60,7 +61,10 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Recording]
         return {name: Recording.read(folder / name) for name in names}
 
 
-def load(name: str) -> Watched:
+def load(name: str) -> Load:
+    """Return a light load, but for the healthy one, which is driven by Locust as for any user."""
+    if name == HEALTHY:
+        return Load(rate=RATE, channels=CHANNELS, seed=1)
     if name in (KILLED, "retries-posts"):
         return Watched(rate=RATE, channels="new=1@/api,write=5@/orders", seed=1)
     return Watched(
@@ -69,7 +73,7 @@ def load(name: str) -> Watched:
 
 
 @contextmanager
-def leaving(seats: dict[str, tuple[str, Watched]]) -> Iterator[None]:
+def leaving(seats: dict[str, tuple[str, Load]]) -> Iterator[None]:
     """Let somebody come by twenty times a second who leaves before he is answered."""
     ports = [
         int(seats[name][0].rpartition(":")[2].strip("/"))

@@ -41,12 +41,12 @@ LENGTH = 3.4
 
 Script = Sequence[Mapping[str, Any]]
 SEATS: Mapping[str, tuple[str, Script]] = {
-    "honest": ("", [RESETS, BUSY, HANG]),
+    "honest": ("plain", [RESETS, BUSY, HANG]),
     "resends": ("resends", [RESETS]),
     "closed-loop": ("closed_loop", [HANG]),
     "drops-failures": ("drops_failures", [BUSY]),
-    "killed": ("", []),
-    "starved-of-time": ("", []),
+    "killed": ("plain", []),
+    "starved-of-time": ("plain", []),
     "starved-of-sockets": ("few_sockets", []),
     "wall-clock": ("wall_clock", []),
 }
@@ -94,7 +94,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Seen]:
 
 def load(name: str, file: str) -> Watched:
     channels = "reused=3@/" if name != "starved-of-sockets" else "new=1@/,slow=2@/700~700ms"
-    return Watched(rate=RATE, channels=channels, seed=1, locustfile=file)
+    return Watched(rate=RATE, channels=channels, seed=1, file=file)
 
 
 def signal(one: Any, name: str) -> None:

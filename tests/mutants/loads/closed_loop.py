@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from plain import main
+
 from zdtest.exchange import now_ns
 from zdtest.generator import Generator
-from zdtest.load import ZeroDowntime as ZeroDowntime
 
 _send_due = Generator._send_due
 
@@ -18,3 +19,4 @@ def send_due(self: Generator, until: int) -> bool:
 
 
 Generator._send_due = send_due  # type: ignore[method-assign]
+main()

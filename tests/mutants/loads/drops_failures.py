@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from plain import main
+
 from zdtest.exchange import Exchange
-from zdtest.load import ZeroDowntime as ZeroDowntime
 from zdtest.recorder import Recorder
 from zdtest.sample import Outcome
 
@@ -17,3 +18,4 @@ def take(self: Recorder, exchange: Exchange) -> None:
 
 
 Recorder.take = take  # type: ignore[method-assign]
+main()

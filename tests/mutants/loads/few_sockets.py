@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import resource
 
+from plain import main
+
 from zdtest.generator import _SPARE_FILES
-from zdtest.load import ZeroDowntime as ZeroDowntime
 
 resource.setrlimit(resource.RLIMIT_NOFILE, (_SPARE_FILES + 12, _SPARE_FILES + 12))
+main()

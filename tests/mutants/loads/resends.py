@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from plain import main
+
 from zdtest.line import Line
-from zdtest.load import ZeroDowntime as ZeroDowntime
 from zdtest.sample import Outcome
 
 _broke = Line._broke
@@ -21,3 +22,4 @@ def broke(self: Line, outcome: Outcome) -> None:
 
 
 Line._broke = broke  # type: ignore[method-assign]
+main()
