@@ -687,6 +687,16 @@ def test_a_fault_without_a_moment_is_in_effect_when_the_block_begins(
     assert {line["fault"] for line in noted(tmp_path)} == {"told"}
 
 
+def test_a_fault_armed_inside_another_s_block_by_the_same_seed_leaves_that_alone(
+    stack: Tiny, log: EventLog
+) -> None:
+    said: list[str] = []
+    with armed(stack, log, [Told(said)], seed=1), armed(stack, log, [Told(said)], seed=1):
+        assert said == ["inject", "inject"]
+        time.sleep(0.05)
+    assert said == ["inject", "inject", "heal", "heal"]
+
+
 def test_a_fault_fires_on_its_phase_and_is_healed_in_time(
     stack: Tiny, log: EventLog, tmp_path: Path
 ) -> None:

@@ -99,7 +99,7 @@ class _Life:
         self._delay = what.when.delay(f"{seed}:{what.fault.name}")
         self._seed = seed
         self._over = over
-        self._fired = False
+        self._armed = self._fired = False
         self._settled = threading.Event()
         """Set once the fault is in effect, or has failed."""
 
@@ -109,13 +109,18 @@ class _Life:
         cue = Cue(when.phase)
 
         def now(mark: str, about: dict[str, object]) -> bool:
-            return mark == _READY and about.get("draw") == self._seed
+            return mark == _READY and about.get("draw") == self._seed and self._first()
 
         self._listener = self._mark.listen(now if when.phase == "now" else cue, self._live)
         self._mark(_READY, fault=name, at=when.phase, delay=self._delay, draw=self._seed)
         if when.phase == "now" and not when.after and not when.window:
             self._settled.wait()
             self._listener.check()
+
+    def _first(self) -> bool:
+        """Return whether this is asked for the first time: another's arming is not its own."""
+        first, self._armed = not self._armed, True
+        return first
 
     def end(self) -> Exception | None:
         """Return what went wrong, once it is healed; it was told that it is over."""
