@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 from own_stack import left_of, serving
+from test_sample_app import running
 
 from zdtest.errors import LoadFailed, RecordingError
+from zdtest.recording import Recording
 from zdtest.run import create, fresh, name_of, run
 from zdtest.traffic import Load
 
@@ -64,11 +66,11 @@ def test_runs_of_one_name_do_not_end_each_other(tmp_path):
     assert first.engine.fate(nap) == "killed by SIGKILL"
 
 
-def measured(tmp_path: Path, url: str, **load: object) -> Path:
-    told = Load(rate=50, seed=3, **load)
+def measured(tmp_path: Path, url: str, seconds: float = 0.2, **load: object) -> Path:
+    told = Load(seed=3, **{"rate": 50, **load})
     with (
         run(tmp_path / "run", about={"command": ["true"]}) as one,
-        one.load(url, told, baseline=0.1, settle=0.1),
+        one.load(url, told, baseline=seconds / 2, settle=seconds / 2),
     ):
         one.mark("deploy.begin")
         one.mark("deploy.end")
@@ -88,6 +90,22 @@ def test_the_manifest_tells_what_ran(tmp_path):
     assert left_of(folder) == []
 
 
+def test_messages_and_retries_are_in_the_folder_beside_the_samples(tmp_path):
+    channels = "write+key@/orders,stream@/events?every=20ms~20ms"
+    with running(tmp_path / "journal.jsonl", RELEASE="notes-keys-first") as app:
+        url = f"http://127.0.0.1:{app.port}"
+        folder = measured(tmp_path, url, 1.0, rate=200, channels=channels)
+    recording = Recording.read(folder)
+    for beside in (recording.messages, recording.retries):
+        assert beside is not None
+        assert beside.whole
+        assert len(beside) > 0
+    keys = {line["id"]: line["key"] for line in app.told("order", "replayed")}
+    assert len(keys) > 3
+    again = {f"run-{seq:08x}": f"run-{key:08x}" for seq, key in recording.retries.rows.tolist()}
+    assert all(key == again.get(id, id) for id, key in keys.items())
+
+
 def test_an_interrupted_block_is_marked_and_its_recording_closed(tmp_path):
     with (
         serving() as url,
@@ -96,8 +114,6 @@ def test_an_interrupted_block_is_marked_and_its_recording_closed(tmp_path):
         one.load(url, Load(rate=50), baseline=0.1, settle=60),
     ):
         raise KeyboardInterrupt
-    from zdtest.recording import Recording
-
     recording = Recording.read(tmp_path / "run")
     assert recording.mark("run.interrupted") is not None
     assert recording.trailer is not None

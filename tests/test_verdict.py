@@ -281,6 +281,13 @@ def test_a_reply_from_the_old_version_after_the_deploy_breaks(judged):
     assert "; first r-0000" in only_reason(verdict)
 
 
+def test_nothing_is_stale_where_no_new_version_was_named(judged):
+    verdict = judged(switch=14.0, manifest={"new_version": None})
+    assert verdict.verdict == "holds"
+    assert verdict.as_json()["correctness"]["stale"] is None
+    assert verdict.as_json()["correctness"]["backwards"] == 0, "it is known all the same"
+
+
 def test_replies_may_take_as_long_to_converge_as_promised(judged):
     assert judged("converge=1s", switch=14.0).verdict == "holds"
     assert judged("stale=none", switch=14.0).verdict == "holds"
