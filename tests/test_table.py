@@ -11,6 +11,8 @@ FACTS = {
     "zdtest.verdict": "broken",
     "zdtest.requests": 12_000,
     "zdtest.failed": 37,
+    "zdtest.deploy_requests": 1_500,
+    "zdtest.deploy_failed": 0,
     "zdtest.downtime_min_ms": 480.4,
     "zdtest.downtime_max_ms": 1_490.0,
 }
@@ -64,7 +66,7 @@ def test_one_in_twenty_is_a_rate_with_its_interval():
     assert shown[0] == "each 20 times; beside a count the rate it may truly be, each bound at 95 %"
     assert shown[2] == (
         "4a custom_lb documented rolling 20 19 (78.3 to 100 %) 1 (0.2 to 22 %) "
-        "0 (0 to 14 %) 0 (0 to 14 %) 19 as expected, 1 FAILED"
+        "0 (0 to 14 %) 0 (0 to 14 %) 0 of 30,000 (below 0.0100 %) 19 as expected, 1 FAILED"
     )
 
 

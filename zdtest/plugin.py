@@ -211,11 +211,14 @@ def _tell(item: pytest.Item, one: Scenario) -> None:
     _note(item, run=str(one.folder))
     if (verdict := one.verdict) is not None:
         least, most = verdict.downtime
+        deploy = verdict.phases["deploy"]
         _note(
             item,
             verdict=verdict.verdict,
             requests=verdict.requests,
             failed=verdict.failed,
+            deploy_requests=deploy.requests,
+            deploy_failed=deploy.failed,
             downtime_min_ms=least * 1e3,
             downtime_max_ms=most * 1e3,
             failed_upper95=verdict.failed_upper95,

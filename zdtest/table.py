@@ -33,6 +33,8 @@ class Row:
     verdict: str
     failed: str
     downtime: str
+    deploy_failed: int = 0
+    deploy_requests: int = 0
 
     @property
     def scenario(self) -> str:
@@ -52,6 +54,8 @@ class Row:
             verdict=str(told.get("verdict", "not judged")),
             failed=f"{told['failed']:,} of {told['requests']:,}" if judged else "",
             downtime=f"{least:,.0f} to {most:,.0f} ms" if most else "none" if judged else "",
+            deploy_failed=int(told.get("deploy_failed", 0)),
+            deploy_requests=int(told.get("deploy_requests", 0)),
         )
 
 
@@ -76,12 +80,13 @@ def table(rows: Sequence[Row], results: Mapping[str, str]) -> str:
 def rates(rows: Sequence[Row], results: Mapping[str, str], times: int) -> str:
     """Return a line for all repeats of a scenario: how many had which verdict, of how many.
 
-    Behind each count stands the rate that it may truly be, by its exact bounds (`interval`).
+    Behind each count stands the rate that it may truly be, by its exact bounds (`interval`); behind
+    the requests that failed in the deploy windows of all repeats, what rate is not yet excluded.
     """
     groups: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         groups[_REPEAT.sub("", row.node)].append(row)
-    heads = ("claim", "topology", "scenario", "runs", *_VERDICTS, "so")
+    heads = ("claim", "topology", "scenario", "runs", *_VERDICTS, "failed in deploys", "so")
     lines = []
     for group in groups.values():
         first, counts = group[0], Counter(row.verdict for row in group)
@@ -93,6 +98,7 @@ def rates(rows: Sequence[Row], results: Mapping[str, str], times: int) -> str:
                 _REPEAT.sub("", first.scenario),
                 str(len(group)),
                 *(_rate(counts[verdict], len(group)) for verdict in _VERDICTS),
+                _pooled(group),
                 ", ".join(f"{count} {what}" for what, count in so.most_common()),
             )
         )
@@ -103,6 +109,13 @@ def rates(rows: Sequence[Row], results: Mapping[str, str], times: int) -> str:
 def _rate(count: int, runs: int) -> str:
     least, most = lower_rate(count, runs), upper_rate(count, runs)
     return f"{count} ({int(least * 1000) / 10:g} to {bound(most)})"
+
+
+def _pooled(group: Sequence[Row]) -> str:
+    """Return what failed in the deploy windows of all, and below which rate that is."""
+    failed = sum(row.deploy_failed for row in group)
+    requests = sum(row.deploy_requests for row in group)
+    return f"{failed:,} of {requests:,} (below {bound(upper_rate(failed, requests))})"
 
 
 def _so(category: str) -> str:
