@@ -77,7 +77,7 @@ def test_news_are_the_callers_to_write(tmp_path: Path) -> None:
 def test_more_than_memory_allows_is_dropped_counted_and_no_whole_account(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zdtest.recorder._MOST", 10)
+    monkeypatch.setattr("zdtest.recorder._MOST_BESIDE", 10)
     side = Side(tmp_path / "m.arrows", MESSAGE)
     for n in range(12):
         side.take(n, n, 0, 0)

@@ -142,6 +142,12 @@ def test_every_correctness_check_is_on_the_page_with_its_count_and_its_witnesses
     assert re.search(undecided, shown.text)
 
 
+def test_the_page_tells_how_often_keys_and_streams_were_put_to_the_test(page):
+    shown = page({"correctness": {"retried": 0, "resumed": 7, "gaps": 0}}, requests=300)
+    assert "0 writes were asked again under their key." in shown.text
+    assert "7 times a stream went on where it had been left." in shown.text
+
+
 def test_a_page_of_what_was_judged_before_there_were_checks_has_no_table_of_them(page):
     assert "Correctness" not in page({"correctness": None}, requests=300).text
     hostile = {"lost": HOSTILE, "twice": 1, "witnesses": {"twice": [HOSTILE, {"id": HOSTILE}]}}

@@ -259,7 +259,7 @@ def test_the_correctness_of_a_run_is_in_figures_with_witnesses(told):
     assert counts == {
         "lost": 0, "twice": 1, "key_lost": None, "key_twice": 0, "phantom": 0, "early": 1,
         "repeated": 0, "backwards": 0, "stale": 0, "cut": 0, "altered": 0, "gaps": None,
-        "repeats": None, "undecided": 10, "undecided_ran": 10,
+        "repeats": None, "retried": None, "resumed": None, "undecided": 10, "undecided_ran": 10,
     }  # fmt: skip
 
 

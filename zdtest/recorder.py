@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _ROWS: Final = 16_384
 _MOST: Final = 4_000_000
+_MOST_BESIDE: Final = 500_000
 _PACK: Final = struct.Struct(ROW_FORMAT).pack_into
 _SIZE: Final = ROW.itemsize
 _TOP: Final = 0xFFFF_FFFF
@@ -53,8 +54,8 @@ class SideWriter(Protocol):
 class Side:
     """Rows of one kind that go into a file of their own beside the samples.
 
-    They are few: what is taken waits as tuples until `news` or `write`, four million at the most;
-    past that rows are `dropped`, and counted.
+    They are few: what is taken waits as tuples until `news` or `write`, half a million at the most
+    (100 MB). Past that rows are `dropped`, and counted.
     """
 
     def __init__(self, to: Path | SideWriter, dtype: np.dtype[np.void]) -> None:
@@ -66,7 +67,7 @@ class Side:
 
     def take(self, *row: int) -> None:
         """Record one row, its fields in the order of the dtype."""
-        if len(self._taken) < _MOST:
+        if len(self._taken) < _MOST_BESIDE:
             self._taken.append(row)
         else:
             self.dropped += 1

@@ -133,6 +133,8 @@ class Verdict:
         found = {name: getattr(self.history, name) for name in CHECKS}
         return {
             **{name: check.count for name, check in found.items()},
+            "retried": self.history.retried,
+            "resumed": self.history.resumed,
             "undecided": self.writes.undecided,
             "undecided_ran": self.writes.undecided_ran,
             "witnesses": {

@@ -86,6 +86,10 @@ class History:
     """Numbers that streams left out."""
     repeats: Found
     """Messages of a stream whose number had been passed already."""
+    retried: int | None
+    """Writes asked again under their key: where there was none, keys were never put to the test."""
+    resumed: int | None
+    """Streams asked to go on after a message: where there was none, nor was that."""
 
     @classmethod
     def of(cls, recording: Recording, new: str | None, *, settled: float | None = None) -> History:
@@ -120,6 +124,8 @@ class History:
             odd=odd(samples, run, channels),
             **_arrivals(samples, lines, run, whole=_whole(recording)),
             **_streams(heard if heard is not None and heard.whole else None),
+            retried=None if keyed is None else len(keyed),
+            resumed=None if heard is None else int(heard.rows["resumed"].sum()),
         )
 
 

@@ -66,11 +66,15 @@ def _found(value: object) -> str:
 
 def _note(told: Mapping[str, Any]) -> str:
     note = "Not known is what takes an account that nobody kept: a journal, or numbered messages."
-    if not (open_ones := real(told.get("undecided"))):
-        return note
-    ran = real(told.get("undecided_ran"))
-    rest = "" if ran is None else f", and {count(ran)} of them did"
-    return f"{note} {count(open_ones)} writes were sent and not answered: they may have run{rest}."
+    if (retried := real(told.get("retried"))) is not None:
+        note += f" {count(retried)} writes were asked again under their key."
+    if (resumed := real(told.get("resumed"))) is not None:
+        note += f" {count(resumed)} times a stream went on where it had been left."
+    if open_ones := real(told.get("undecided")):
+        ran = real(told.get("undecided_ran"))
+        rest = "" if ran is None else f", and {count(ran)} of them did"
+        note += f" {count(open_ones)} writes were sent and not answered: they may have run{rest}."
+    return note
 
 
 def _witness(one: object) -> str:
