@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zdtest.duration import seconds, written
+from zdtest.duration import seconds, some, written
 from zdtest.errors import ConfigError
 
 
@@ -48,3 +48,9 @@ def test_a_duration_is_written_as_a_person_would(value: float, text: str):
 @given(st.floats(0.001, 119.9))
 def test_what_is_written_is_read_back_within_a_percent(value: float):
     assert seconds(written(value)) == pytest.approx(value, rel=0.01)
+
+
+def test_some_time_is_more_than_none():
+    assert some("1ms") == 0.001
+    with pytest.raises(ConfigError, match=r"^within '0s': expected more than 0$"):
+        some("0s", what="within")

@@ -26,6 +26,7 @@ from zdtest.eventlog import EventLog
 from zdtest.faults import Fault, armed, at, plan
 from zdtest.faults.cue import PHASES, Cue
 from zdtest.faults.impaired import Impaired, kind
+from zdtest.faults.netem import available
 from zdtest.faults.proof import Heal, look, state
 from zdtest.strategies import rolling
 
@@ -472,7 +473,27 @@ def test_a_network_fault_needs_a_stack_with_proxies(stack: Tiny) -> None:
         (lambda: faults.bandwidth("a", 0), "more than 0"),
         (lambda: faults.starve("a", busy=0), "expected 1 to 32"),
         (lambda: faults.netem("a", "1ms", loss=101), "expected percent"),
+        (lambda: faults.netem("a", "1ms", loss="much"), "expected percent"),
+        (lambda: faults.netem("a", 0), "expected more delay, or a loss"),
+        (lambda: faults.netem("a", "1ms", jitter="2ms"), "expected more delay, or a loss"),
+        (lambda: faults.bandwidth("a", float("nan")), "expected a number"),
+        (lambda: faults.bandwidth("a", "fast"), "expected a number"),
+        (lambda: faults.bandwidth("a", -1), "expected a number"),
+        (lambda: faults.resets("a", after=-1), "expected 0 bytes or more"),
+        (lambda: faults.resets("a", after="some"), "expected 0 bytes or more"),
+        (lambda: faults.resets("a", path="api"), "expected one such as /ping"),
+        (lambda: faults.failing_health("a", path="/a b"), "expected one such as /ping"),
         (lambda: faults.failing_health("a", status=99), "expected a final HTTP status"),
+        (lambda: faults.failing_health("a", status="bad"), "expected a number"),
+        (lambda: faults.half_open("a", patience=0), "patience 0: expected more than 0"),
+        (lambda: faults.partition("a", patience="soon"), "patience 'soon': expected a duration"),
+        (lambda: faults.restart("a", within=0), "within 0: expected more than 0"),
+        (lambda: faults.stop("a", within="0s"), "within '0s': expected more than 0"),
+        (lambda: faults.starve("a", most=-1), "most -1: expected a duration"),
+        (lambda: faults.starve("a", busy="very"), "expected 1 to 32"),
+        (lambda: faults.latency("a", "late"), "latency 'late': expected a duration"),
+        (lambda: at("switch", after="later"), "after 'later': expected a duration"),
+        (lambda: plan(faults.kill("a"), heal_after=-1), "heal_after -1: expected a duration"),
         (lambda: at("sometime"), "expected one of"),
         (lambda: plan(faults.kill("a"), "starte"), "did you mean 'started'"),
     ],
@@ -480,9 +501,12 @@ def test_a_network_fault_needs_a_stack_with_proxies(stack: Tiny) -> None:
 def test_what_cannot_be_meant_is_refused_before_anything_happens(
     make: Callable[[], object], why: str
 ) -> None:
-    with pytest.raises(ConfigError, match=why):
+    with pytest.raises(ConfigError, match=why) as refused:
         make()
+    assert "\n" not in str(refused.value)
 
+
+NETEM = "tc qdisc add dev lo root netem delay 1ms && tc qdisc show dev lo"
 
 # -- netem, by commands that stand in for the kernel's
 
@@ -550,6 +574,19 @@ def test_netem_without_it_in_the_kernel_is_refused_in_one_line(
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with pytest.raises(ConfigError, match=r"^a fault that needs what this kernel lacks: netem"):
         faults.netem("a", "1ms").inject(stack)
+
+
+def test_this_very_kernel_has_netem_or_says_in_one_line_that_it_has_not() -> None:
+    try:
+        available()
+    except ConfigError as refused:
+        text = str(refused)
+        assert re.fullmatch(r"a fault that needs what this kernel lacks: netem \(.+\); .+", text)
+    else:
+        shown = subprocess.run(
+            ["unshare", "-n", "sh", "-c", NETEM], check=True, capture_output=True
+        )
+        assert b"netem" in shown.stdout
 
 
 def test_netem_on_instances_that_share_a_network_is_refused(stack: Tiny, kernel: Kernel) -> None:

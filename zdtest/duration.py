@@ -24,6 +24,13 @@ def seconds(written: str | float, *, what: str = "duration") -> float:
     raise ConfigError(f"{what} {written!r}: expected a duration such as 250ms, 1.5s or 2m")
 
 
+def some(written: str | float, *, what: str = "duration") -> float:
+    """Return `written` in seconds; raises ConfigError when it is not more than zero."""
+    if time := seconds(written, what=what):
+        return time
+    raise ConfigError(f"{what} {written!r}: expected more than 0")
+
+
 def written(value: float) -> str:
     """Return seconds as a person writes them, three significant digits or more."""
     if value < 0.9995:

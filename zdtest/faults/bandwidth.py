@@ -17,7 +17,8 @@ def bandwidth(instance: str, rate: float, *, path: str = "/download?bytes=65536"
 
     The reply to GET `path` is the proof: it has to last 50 ms and 10 s at that rate.
     """
-    if rate <= 0:
+    limit = Conditions(rate=rate)
+    if not rate:
         raise ConfigError(f"bandwidth {rate}: expected bytes a second, more than 0")
 
     def shows(sight: Sight) -> str:
@@ -29,7 +30,7 @@ def bandwidth(instance: str, rate: float, *, path: str = "/download?bytes=65536"
     return Impaired(
         name=f"bandwidth {instance}",
         instance=instance,
-        conditions=Conditions(rate=rate),
+        conditions=limit,
         shows=shows,
         path=path,
         patience=_PATIENCE,

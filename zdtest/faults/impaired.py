@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from zdtest.engine.detour.conditions import Conditions
 from zdtest.engine.detour.detour import Detour
-from zdtest.errors import FaultError
+from zdtest.errors import ConfigError, FaultError
 from zdtest.faults.fault import detour
 from zdtest.faults.proof import Heal, Sight, look, proven
 from zdtest.topology import Stack
@@ -30,6 +30,10 @@ class Impaired:
     shows: Callable[[Sight], str]
     path: str = "/"
     patience: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.path.startswith("/") or not self.path.isprintable() or " " in self.path:
+            raise ConfigError(f"{self.name}: path {self.path!r}, expected one such as /ping")
 
     def inject(self, stack: Stack) -> Callable[[], None]:
         """Return the heal once a request has met with the fault."""

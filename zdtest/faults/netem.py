@@ -73,9 +73,12 @@ def netem(
     instance: str, delay: str | float, *, jitter: str | float = 0, loss: float = 0.0
 ) -> Netem:
     """Return the fault that delays what `instance` sends, and loses `loss` percent of it."""
-    if not 0 <= loss <= 100:
-        raise ConfigError(f"loss {loss}: expected percent, 0 to 100")
-    return Netem(instance, seconds(delay, what="delay"), seconds(jitter, what="jitter"), loss)
+    if not isinstance(loss, (int, float)) or not 0 <= loss <= 100:
+        raise ConfigError(f"loss {loss!r}: expected percent, 0 to 100")
+    late, spread = seconds(delay, what="delay"), seconds(jitter, what="jitter")
+    if spread > late or not (late or loss):
+        raise ConfigError(f"delay {delay} with jitter {jitter}: expected more delay, or a loss")
+    return Netem(instance, late, spread, loss)
 
 
 def available() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zdtest.duration import seconds
+from zdtest.duration import some
 from zdtest.engine.detour.conditions import Conditions
 from zdtest.faults.impaired import Impaired, kind
 
@@ -19,5 +19,5 @@ def partition(instance: str, *, path: str = "/", patience: str | float = "500ms"
         conditions=Conditions(held=True),
         shows=kind("silent"),
         path=path,
-        patience=seconds(patience, what="patience"),
+        patience=some(patience, what="patience"),
     )

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from zdtest.duration import seconds, written
+from zdtest.duration import some, written
 from zdtest.engine.listening import listens
 from zdtest.errors import ConfigError, FaultError
 from zdtest.faults.fault import Ported
@@ -58,4 +58,4 @@ class Restart:
 
 def restart(instance: str, *, within: str | float = "2s") -> Restart:
     """Return the fault that restarts `instance` in less than `within`, the detection window."""
-    return Restart(instance, seconds(within, what="within"))
+    return Restart(instance, some(within, what="within"))

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from zdtest.duration import seconds
+from zdtest.duration import some
 from zdtest.engine import Engine, Instance
 from zdtest.errors import ConfigError, FaultError
 from zdtest.faults import burn
@@ -80,9 +80,9 @@ def starve(instance: str, *, busy: int = 4, most: str | float = "2m") -> Starve:
 
     The busy processes end by themselves after `most`; a heal later than that raises FaultError.
     """
-    if not 1 <= busy <= _MOST:
-        raise ConfigError(f"starve with {busy} busy processes: expected 1 to {_MOST}")
-    return Starve(instance, busy, seconds(most, what="most"))
+    if type(busy) is not int or not 1 <= busy <= _MOST:
+        raise ConfigError(f"starve with {busy!r} busy processes: expected 1 to {_MOST}")
+    return Starve(instance, busy, some(most, what="most"))
 
 
 def _pinned(one: Instance, cpus: set[int]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from zdtest.duration import seconds, written
+from zdtest.duration import some, written
 from zdtest.errors import FaultError
 from zdtest.faults.kill import gone, start_again
 from zdtest.faults.proof import Heal, living
@@ -37,4 +37,4 @@ class Stop:
 
 def stop(instance: str, *, within: str | float = "30s") -> Stop:
     """Return the fault that ends `instance` in order, drain included."""
-    return Stop(instance, seconds(within, what="within"))
+    return Stop(instance, some(within, what="within"))

@@ -38,10 +38,12 @@ class Conditions:
 
     def __post_init__(self) -> None:
         for name in ("latency", "jitter", "rate", "answer"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ConfigError(f"{name} {getattr(self, name)!r}: expected a number of 0 or more")
-        if self.reset_after is not None and self.reset_after < 0:
-            raise ConfigError(f"reset_after {self.reset_after}: expected 0 bytes or more")
+            if not _number(value := getattr(self, name)) or not 0 <= value < float("inf"):
+                raise ConfigError(f"{name} {value!r}: expected a number of 0 or more")
+        if self.reset_after is not None and not (
+            _number(self.reset_after) and self.reset_after >= 0
+        ):
+            raise ConfigError(f"reset_after {self.reset_after!r}: expected 0 bytes or more")
         if self.jitter > self.latency:
             raise ConfigError(f"jitter {self.jitter}: expected at most the latency {self.latency}")
         if self.answer and not 200 <= self.answer <= 599:
@@ -54,12 +56,15 @@ class Conditions:
         for name, value in told.items():
             if name not in known:
                 raise unknown("condition", name, known)
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            kind = known[name]
+            number, kind = _number(value), known[name]
             fits = number if kind in (int, float) else isinstance(value, kind)
             if not fits and not (name == "reset_after" and (value is None or number)):
                 raise ConfigError(f"{name} {value!r}: expected a value like {getattr(CLEAN, name)}")
         return cls(**told)  # type: ignore[arg-type]
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 CLEAN = Conditions()
