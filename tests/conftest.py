@@ -11,7 +11,8 @@ NAMED = "mutant"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Name each test's mutant in its reports, which reach the end from any worker."""
     for item in items:
-        mutant = getattr(item, "callspec", None) and item.callspec.params.get(NAMED)
+        spec = getattr(item, "callspec", None)
+        mutant = spec and spec.params.get(NAMED)
         if mutant is not None:
             item.user_properties.append((NAMED, mutant.name))
 

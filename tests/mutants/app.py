@@ -8,6 +8,8 @@ import sys
 import time
 from typing import Any
 
+from starlette.responses import PlainTextResponse, Response
+
 from sample_app import app, lifecycle, orders
 from sample_app.__main__ import main
 
@@ -44,8 +46,12 @@ def boots_in_public() -> None:
 def claims_ready() -> None:
     """Its health checks are good as soon as it listens."""
     boots_in_public()
-    assert app.Endpoints._while_ready
-    app.Endpoints._while_ready = lambda self, answer: app.PlainTextResponse(answer)  # type: ignore[method-assign]
+
+    def ready(_: app.Endpoints, answer: str) -> Response:
+        return PlainTextResponse(answer)
+
+    assert callable(app.Endpoints._while_ready)
+    app.Endpoints._while_ready = ready  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

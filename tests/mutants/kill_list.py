@@ -16,7 +16,7 @@ PROMISES = (
     *("early", "backwards", "stale", "longest_outage", "downtime", "require_rate"),
 )
 
-STEADY = Slo(p99_ratio=None, p99_over=None, slow=None, hole="2s", stall="500ms", min_requests=30)
+STEADY = Slo(p99_ratio=None, p99_over=None, slow=None, hole=2.0, stall=0.5, min_requests=30)
 """What a healthy twin has to keep while a dozen loads share two processors with it: everything but
 the promises about speed."""
 

@@ -6,6 +6,7 @@ them side by side is what makes the suite short. Each records a run of its own, 
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -59,10 +60,10 @@ class Stage:
 def loads(
     folder: Path,
     seats: Mapping[str, tuple[str, Load]],
+    about: Mapping[str, object] | None = None,
     *,
     baseline: float = 0.6,
     settle: float = 0.6,
-    **about: object,
 ) -> Iterator[Stage]:
     """Keep each load on its url while the block runs; every one records into ``folder/<name>``."""
     stage, over = Stage(), threading.Event()
@@ -183,5 +184,6 @@ class Stacks:
 def stacks(folder: Path) -> Iterator[Stacks]:
     """Yield an empty stage; nothing that is started on it outlives it."""
     folder.mkdir()
-    with ProcessEngine(f"mutants-{folder.name}", folder) as engine:
+    # Never another one's: what carries this name ends with it.
+    with ProcessEngine(f"mutants-{secrets.token_hex(4)}", folder) as engine:
         yield Stacks(engine)

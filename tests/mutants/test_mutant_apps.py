@@ -73,7 +73,8 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Recording]
             name: (stage.url(name), load(name, channels))
             for name, (_, _, channels) in SEATS.items()
         }
-        with loads(folder, seats, old_version="v1", new_version="v2") as audience:
+        versions = {"old_version": "v1", "new_version": "v2"}
+        with loads(folder, seats, versions) as audience:
             audience.mark("deploy.begin")
             for name, settings in AFTER.items():
                 stage.start(name, "v2", **settings)  # type: ignore[arg-type]

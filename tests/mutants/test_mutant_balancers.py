@@ -46,7 +46,7 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Recording]
         stage.takes(KILLED, "slow", "new")
         seats = {name: (stage.url(name), load(name)) for name in names}
         versions = {"old_version": "v1", "new_version": "v2"}
-        with loads(folder, seats, **versions) as audience, leaving(seats):
+        with loads(folder, seats, versions) as audience, leaving(seats):
             audience.mark("deploy.begin")
             for name in ("c", "d"):
                 stage.start(name, "v2", change="boots-in-public", release="serves-before-ready")

@@ -30,13 +30,13 @@ from zdtest.verdict import Verdict, judge
 pytestmark = pytest.mark.alone
 
 PROMISED = Slo(p99_ratio=None, p99_over=None, min_requests=30)
-PATIENT = Slo(p99_ratio=None, p99_over=None, slow=None, hole="3s", stall="3s", min_requests=30)
+PATIENT = Slo(p99_ratio=None, p99_over=None, slow=None, hole=3.0, stall=3.0, min_requests=30)
 """The same, of a load that stands still for a while because the machine does."""
 
 RATE = 60.0
-RESETS = {"kind": "close_first_attempt", "at": 0.5, "for": 0.5}
-BUSY = {"kind": "http_503", "at": 1.4, "for": 0.3}
-HANG = {"kind": "hang", "at": 2.1, "for": 0.7}
+RESETS: Mapping[str, Any] = {"kind": "close_first_attempt", "at": 0.5, "for": 0.5}
+BUSY: Mapping[str, Any] = {"kind": "http_503", "at": 1.4, "for": 0.3}
+HANG: Mapping[str, Any] = {"kind": "hang", "at": 2.1, "for": 0.7}
 LENGTH = 3.4
 
 Script = Sequence[Mapping[str, Any]]
@@ -182,7 +182,8 @@ def stepped_samples(_: str, __: dict[str, Seen], folder: Path) -> Verdict:
 
 def stepped_marks(begin: float, end: float) -> Callable[..., Verdict]:
     def stepped(_: str, __: dict[str, Seen], folder: Path) -> Verdict:
-        marks = [(begin, "deploy.begin", {}), (end, "deploy.end", {})]
+        none: dict[str, object] = {}
+        marks = [(begin, "deploy.begin", none), (end, "deploy.end", none)]
         run = synthetic.run(folder / "r", deploy=None, marks=marks)
         return judge(Recording.read(run), PROMISED)
 
