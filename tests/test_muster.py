@@ -34,7 +34,7 @@ from zdtest.part import Member, Part
 from zdtest.plan import Plan
 from zdtest.recorder import Recorder
 from zdtest.recording import ROW, Recording, read_samples
-from zdtest.schedule import Stripe
+from zdtest.schedule import Schedule, Stripe
 from zdtest.shipper import ROWS, Beside, Shipper
 from zdtest.wire import Target, Wire
 from zdtest.worker import Worker
@@ -234,6 +234,20 @@ def test_stripes_share_a_count_without_remainder() -> None:
             assert one.of(slots) == sum(map(one.carries, range(slots)))
 
 
+def test_nothing_is_sent_that_falls_due_after_the_end() -> None:
+    ended: list[Exchange] = []
+    loop = gevent.get_hub().loop
+    wire = Wire(loop, Target("nowhere.invalid", 80, tls=False), ended.append)
+    generator = Generator(loop, run="r")
+    generator.start([Lane(one, wire, seed=3) for one in channel.parse("new,reused", rate=2000)])
+    generator.end(generator.began + 50_000_000)
+    gevent.sleep(0.15)
+    generator.stop()
+    generator.close()
+    assert max(one.due for one in ended) <= generator.began + 50_000_000
+    assert generator.account()["scheduled"] == len(ended) == pytest.approx(100, abs=2)
+
+
 def test_streams_have_as_many_subscribers_together_as_alone() -> None:
     spec = channel.parse("stream=1~200ms", rate=40)[0]
     wire = Wire(gevent.get_hub().loop, Target("x", 80, tls=False), lambda _: None)
@@ -371,6 +385,64 @@ def test_a_link_that_comes_back_costs_nothing(office: Office, url: str, tmp_path
     assert complete(recording)
     assert recording.trailer is not None
     assert recording.trailer["workers"][0]["silent_ms"] > 400
+
+
+def test_what_a_worker_cannot_keep_until_the_link_is_back_is_counted_and_told(
+    office: Office, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zdtest.recorder._MOST", 200)
+    monkeypatch.setattr("zdtest.shipper._WINDOW", 1)
+    office.connect(), office.connect()
+    fleet = office.muster(url, tmp_path / "run")
+    fleet.start()
+    came(fleet, 100)
+    mend = office.cut("w1")
+    (carried,) = [one._carried for one in office.workers if one._runner is office.runners["w1"]]
+    assert carried is not None
+    until(lambda: carried._recorder.dropped > 50)
+    mend()
+    came(fleet, 100)
+    fleet.close()
+    recording = Recording.read(tmp_path / "run")
+    short, fine = why(recording)
+    assert fine == ""
+    assert short == f"dropped {carried._recorder.dropped} samples"
+    assert fleet.ledger.exit_code == 3
+
+
+class Moved:
+    """A clock that the master is told is 2 ms ahead."""
+
+    shared, known, offset, rounds, jumps = False, True, 0, 1, 0
+
+    def add(self, one: Round) -> None:
+        pass
+
+    def error(self, now: int) -> int:
+        return 0
+
+
+def test_the_schedule_follows_the_masters_clock(office: Office, url: str, tmp_path: Path) -> None:
+    office.connect()
+    fleet = office.muster(url, tmp_path / "run")
+    (part,) = fleet._parts.values()
+    part.member.clock = clock = Moved()  # type: ignore[assignment]
+    fleet.start()
+    came(fleet, 50)
+    clock.offset = 2_000_000
+    (worker,) = office.workers
+    assert worker._carried is not None
+    generator = worker._carried.drive.generator
+    until(lambda: generator.began == fleet._began + 2_000_000)
+    came(fleet, 200)
+    fleet.close()
+    recording = Recording.read(tmp_path / "run")
+    for name, told in recording.manifest["channels"].items():
+        due = recording.samples.of(name).due - fleet._began * 1e-9
+        grid = Schedule.of(name, told["rate"], recording.manifest["seed"])
+        off = due - np.array([grid.due(slot) for slot in range(len(due))]) * 1e-9
+        assert np.abs(off).max() <= 0.002 + 1e-6, "what had been sent before is 2 ms off"
+        assert np.abs(off[-20:]).max() < 1e-6, name
 
 
 def test_one_load_after_another_goes_to_the_same_workers(
