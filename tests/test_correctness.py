@@ -27,8 +27,8 @@ import pytest
 from gevent import socket
 from gevent.server import StreamServer
 from scripted import target, until
-from test_release import free_port
 from test_sample_app import App
+from tiny_server import free_port
 
 from zdtest import channel
 from zdtest.evidence import Evidence
@@ -204,7 +204,7 @@ class Load:
         return all(self.done[what] >= count for what, count in wanted.items())
 
     def close(self) -> None:
-        until(lambda: not self.generator.on_the_way, within=15)
+        until(lambda: not self.generator.on_the_way, within=60)
         self.generator.close()
         self.recorder.close({})
         shutil.copy(self.journal, self.folder / "journal.jsonl")
@@ -248,7 +248,7 @@ def loads(stack: ExitStack, folder: Path) -> Iterator[Load]:
     early = serving_early(stack, folder / "serves-before-ready.jsonl")
     for one in (*started.values(), *good, *forgetful):
         one.ready()
-    until(lambda: not early.refuses(), within=15)
+    until(lambda: not early.refuses(), within=60)
     a, b, old = (one.port for one in good)
 
     def front(kind: type[Front], *ports: int, **options: Any) -> int:
@@ -320,7 +320,7 @@ def evidence(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Evidence]:
         every = list(loads(stack, folder))
         for one in every:
             one.start(folder)
-        until(lambda: all(one.enough for one in every), within=30)
+        until(lambda: all(one.enough for one in every), within=60)
         for one in every:
             one.generator.stop()
         for one in every:
