@@ -17,7 +17,19 @@ from zdtest import topology
 from zdtest.engine import probe, silent
 from zdtest.engine.process import ProcessEngine
 from zdtest.errors import ConfigError, DeployFailed, EngineError
-from zdtest.faults import Balancing, failing_health, kill, kill_balancer, partition
+from zdtest.faults import (
+    Balancing,
+    Fault,
+    bandwidth,
+    failing_health,
+    half_open,
+    kill,
+    kill_balancer,
+    latency,
+    partition,
+    resets,
+    slow_health,
+)
 from zdtest.strategies import blue_green, canary, recreate, rollback, rolling
 from zdtest.topologies import app
 from zdtest.topology import Routes, Spares, Stack, Switched
@@ -361,6 +373,25 @@ def test_a_proxied_stack_has_a_clean_way_to_each_slot_and_to_the_balancer(
         assert probe.ask(port_of(stack), "/api", timeout=0.2) == "GET /api: timed out"
         heal()
         assert asked(stack, 2) == ["v2"] * 2
+
+
+def test_every_fault_of_the_network_can_be_put_on_one_target(engine: ProcessEngine) -> None:
+    faults: list[Fault] = [
+        latency("a", "60ms", jitter="20ms"),
+        bandwidth("a", 400_000),
+        resets("a"),
+        resets("a", after=1000, path="/download?bytes=65536"),
+        half_open("a", patience="100ms"),
+        partition("a", patience="100ms"),
+        slow_health("a", "60ms"),
+        failing_health("a"),
+    ]
+    with CUSTOM_LB.raised("hardened", "v1", engine, boot=0, proxied=True) as stack:
+        # Each proves by a request of its own that it is there, and that it is gone.
+        for fault in faults:
+            fault.inject(stack)()
+        stack.ready("a")
+        assert asked(stack, 4) == ["v1"] * 4
 
 
 def test_a_stack_without_proxies_refuses_faults_of_the_network(engine: ProcessEngine) -> None:
