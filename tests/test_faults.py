@@ -772,6 +772,44 @@ def test_a_moment_is_drawn_by_the_seed_and_noted(
     assert len(set(first)) == 2
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [
+        faults.kill("nobody"),
+        faults.stop("nobody"),
+        faults.freeze("nobody"),
+        faults.starve("nobody"),
+        faults.restart("nobody"),
+        faults.latency("nobody", "1s"),
+        faults.netem("a", "1s"),
+    ],
+    ids=lambda fault: fault.name,
+)
+def test_a_fault_that_cannot_be_made_is_refused_before_the_block_begins(
+    stack: Tiny, log: EventLog, tmp_path: Path, fault: Fault
+) -> None:
+    said: list[str] = []
+    with (
+        pytest.raises(ConfigError) as refused,
+        armed(stack, log, [Told(said), plan(fault, "switch")]),
+    ):
+        pytest.fail("the block began")
+    assert "\n" not in str(refused.value)
+    assert (said, noted(tmp_path)) == ([], [])
+
+
+def test_a_balancer_that_cannot_be_started_again_is_refused_before_the_block_begins(
+    stack: Tiny, log: EventLog
+) -> None:
+    class Bare:
+        instances = ("a",)
+        engine = stack.engine
+
+    for fault in (faults.kill_balancer(), faults.restart("a"), faults.resets("a")):
+        with pytest.raises(ConfigError), armed(Bare(), log, [plan(fault, "switch")]):
+            pytest.fail("the block began")
+
+
 def test_a_fault_that_never_fired_is_an_error(stack: Tiny, log: EventLog) -> None:
     said: list[str] = []
     with (

@@ -12,7 +12,7 @@ from zdtest.duration import seconds, written
 from zdtest.errors import FaultError, ZdError
 from zdtest.eventlog import EventLog
 from zdtest.faults.cue import Cue, When, at
-from zdtest.faults.fault import Fault
+from zdtest.faults.fault import Checked, Fault
 from zdtest.topology import Stack
 
 _READY = "fault.armed"
@@ -54,13 +54,16 @@ def armed(
     and healing, ``fault.proven`` comes between: all with the fault's name. When the block ends
     every fault is healed, however it ends. Then the first error of a fault is raised, beside it a
     note for each other one; FaultError too for a fault that never fired. An error of the block
-    comes first, and gets the faults' as notes.
+    comes first, and gets the faults' as notes. Raises ConfigError before the block begins for what
+    the stack or the host cannot do.
     """
     over = threading.Event()
     lives = [
         _Life(stack, mark, one if isinstance(one, Plan) else plan(one), f"{seed}:{number}", over)
         for number, one in enumerate(plans)
     ]
+    for life in lives:
+        life.check()
     begun: list[_Life] = []
     try:
         for life in lives:
@@ -102,6 +105,11 @@ class _Life:
         self._armed = self._fired = False
         self._settled = threading.Event()
         """Set once the fault is in effect, or has failed."""
+
+    def check(self) -> None:
+        """Raise ConfigError where it is known by now that the fault cannot be made."""
+        if isinstance(fault := self._plan.fault, Checked):
+            fault.check(self._stack)
 
     def arm(self) -> None:
         """Listen for its phase; with ``now`` it is in effect on return."""

@@ -22,21 +22,30 @@ class KillBalancer:
         """What it does to what."""
         return "kill balancer"
 
+    def check(self, stack: Stack) -> None:
+        """Raise ConfigError where there is no balancer to kill."""
+        _balancing(stack, self.name)
+
     def inject(self, stack: Stack) -> Callable[[], None]:
         """Return the heal once the kernel knows no such process any more."""
-        if not isinstance(stack, Balancing):
-            raise ConfigError(f"{self.name}: this stack has no balancer that can be started again")
-        one = stack.balancer
+        balancing = _balancing(stack, self.name)
+        one = balancing.balancer
         if fate := stack.engine.fate(one):
             raise FaultError(f"{self.name}: it had ended before: {fate}")
         stack.engine.kill(one)
         gone(one, self.name)
-        return Heal(lambda: self._start(stack, stack.engine))
+        return Heal(lambda: self._start(balancing, stack.engine))
 
     def _start(self, stack: Balancing, engine: Engine) -> None:
         stack.start_balancer()
         if fate := engine.fate(stack.balancer):
             raise FaultError(f"{self.name} not gone: {fate}")
+
+
+def _balancing(stack: Stack, fault: str) -> Balancing:
+    if not isinstance(stack, Balancing):
+        raise ConfigError(f"{fault}: this stack has no balancer that can be started again")
+    return stack
 
 
 def kill_balancer() -> KillBalancer:

@@ -28,6 +28,14 @@ class Fault(Protocol):
 
 
 @runtime_checkable
+class Checked(Protocol):
+    """A fault that can tell beforehand whether it can be made at all."""
+
+    def check(self, stack: Stack) -> None:
+        """Raise ConfigError for what the stack or the host cannot do; nothing else happens."""
+
+
+@runtime_checkable
 class Detoured(Protocol):
     """The stack leads its connections through proxies: network faults are possible."""
 

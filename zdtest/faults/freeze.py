@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from zdtest.engine import Instance
 from zdtest.errors import FaultError
-from zdtest.faults.proof import Heal, living, proven, state
+from zdtest.faults.proof import Heal, known, living, proven, state
 from zdtest.topology import Stack
 
 _WITHIN = 2.0
@@ -26,6 +26,10 @@ class Freeze:
     def name(self) -> str:
         """What it does to what."""
         return f"freeze {self.instance}"
+
+    def check(self, stack: Stack) -> None:
+        """Raise ConfigError where there is no such instance."""
+        known(stack, self.instance, self.name)
 
     def inject(self, stack: Stack) -> Callable[[], None]:
         """Return the heal once the kernel says that it is stopped."""

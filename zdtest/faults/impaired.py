@@ -35,6 +35,10 @@ class Impaired:
         if not self.path.startswith("/") or not self.path.isprintable() or " " in self.path:
             raise ConfigError(f"{self.name}: path {self.path!r}, expected one such as /ping")
 
+    def check(self, stack: Stack) -> None:
+        """Raise ConfigError where there is no proxy before it."""
+        detour(stack, self.instance, self.name)
+
     def inject(self, stack: Stack) -> Callable[[], None]:
         """Return the heal once a request has met with the fault."""
         way = detour(stack, self.instance, self.name)

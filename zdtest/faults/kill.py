@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from zdtest.engine import Instance, reaper
 from zdtest.errors import EngineError, FaultError
-from zdtest.faults.proof import Heal, living, proven
+from zdtest.faults.proof import Heal, known, living, proven
 from zdtest.topology import Stack
 
 _WITHIN = 5.0
@@ -23,6 +23,10 @@ class Kill:
     def name(self) -> str:
         """What it does to what."""
         return f"kill {self.instance}"
+
+    def check(self, stack: Stack) -> None:
+        """Raise ConfigError where there is no such instance."""
+        known(stack, self.instance, self.name)
 
     def inject(self, stack: Stack) -> Callable[[], None]:
         """Return the heal once the kernel knows no such process any more."""

@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 
 from zdtest.duration import seconds
 from zdtest.errors import ConfigError, FaultError
-from zdtest.faults.proof import Heal, living, proven
+from zdtest.faults.proof import Heal, known, living, proven
 from zdtest.topology import Stack
 
 _WITHIN = 10.0
@@ -42,14 +42,19 @@ class Netem:
         """What it does to what."""
         return f"netem {self.instance}"
 
+    def check(self, stack: Stack) -> None:
+        """Raise ConfigError where the kernel has no netem, or the instance no network."""
+        available()
+        _networked(stack, self.name)
+        known(stack, self.instance, self.name)
+
     def inject(self, stack: Stack) -> Callable[[], None]:
         """Return the heal once packets have gone through netem."""
         available()
-        if not isinstance(stack, Networked):
-            raise ConfigError(f"{self.name}: here no instance has a network of its own")
+        networked = _networked(stack, self.name)
         one = living(stack, self.instance, self.name)
         inside = ["nsenter", "-t", str(one.pid), "-n", "tc"]
-        device = ["dev", stack.device(self.instance)]
+        device = ["dev", networked.device(self.instance)]
         heal = Heal(lambda: self._clear(inside, device))
         _tc([*inside, "qdisc", "add", *device, "root", "netem", *self._settings()])
         try:
@@ -94,6 +99,12 @@ def available() -> None:
         raise ConfigError(
             f"a fault that needs what this kernel lacks: netem ({why}); expected latency()"
         ) from None
+
+
+def _networked(stack: Stack, fault: str) -> Networked:
+    if not isinstance(stack, Networked):
+        raise ConfigError(f"{fault}: here no instance has a network of its own")
+    return stack
 
 
 def _unused(inside: Sequence[str], device: Sequence[str]) -> str:

@@ -84,15 +84,19 @@ def state(pid: int) -> str:
     return ""
 
 
+def known(stack: Stack, name: str, fault: str) -> None:
+    """Raise ConfigError where there is no instance of that name, nor a spare slot."""
+    names = (*stack.instances, *(stack.spares if isinstance(stack, Spares) else ()))
+    if name not in names:
+        raise ConfigError(f"{fault}: no instance {name!r}: expected one of {', '.join(names)}")
+
+
 def living(stack: Stack, name: str, fault: str) -> Instance:
     """Return the running instance of that name, in a spare slot as well.
 
     Raises FaultError when it has ended, and ConfigError when there is none of that name.
     """
-    names = (*stack.instances, *(stack.spares if isinstance(stack, Spares) else ()))
-    if name not in names:
-        known = ", ".join(names)
-        raise ConfigError(f"{fault}: no instance {name!r}: expected one of {known}")
+    known(stack, name, fault)
 
     def missing() -> str:
         try:

@@ -11,7 +11,7 @@ from zdtest.engine.listening import listens
 from zdtest.errors import ConfigError, FaultError
 from zdtest.faults.fault import Ported
 from zdtest.faults.kill import gone
-from zdtest.faults.proof import Heal, living, proven
+from zdtest.faults.proof import Heal, known, living, proven
 from zdtest.topology import Stack
 
 
@@ -30,12 +30,15 @@ class Restart:
         """What it does to what."""
         return f"restart {self.instance}"
 
+    def check(self, stack: Stack) -> None:
+        """Raise ConfigError where there is no such instance, or its port is not told."""
+        _ported(stack, self.name)
+        known(stack, self.instance, self.name)
+
     def inject(self, stack: Stack) -> Callable[[], None]:
         """Return once another process listens in its place; the heal waits until it is ready."""
-        if not isinstance(stack, Ported):
-            raise ConfigError(f"{self.name}: this stack does not tell its ports")
         one = living(stack, self.instance, self.name)
-        port = stack.ports[self.instance]
+        port = _ported(stack, self.name).ports[self.instance]
         began = time.monotonic()
         stack.engine.kill(one)
         gone(one, self.name)
@@ -54,6 +57,12 @@ class Restart:
         if (took := time.monotonic() - began) > self.within:
             limit = written(self.within)
             raise FaultError(f"{self.name} took {written(took)}: expected {limit} at most")
+
+
+def _ported(stack: Stack, fault: str) -> Ported:
+    if not isinstance(stack, Ported):
+        raise ConfigError(f"{fault}: this stack does not tell its ports")
+    return stack
 
 
 def restart(instance: str, *, within: str | float = "2s") -> Restart:

@@ -14,7 +14,7 @@ from zdtest.duration import some
 from zdtest.engine import Engine, Instance
 from zdtest.errors import ConfigError, FaultError
 from zdtest.faults import burn
-from zdtest.faults.proof import Heal, living, proven
+from zdtest.faults.proof import Heal, known, living, proven
 from zdtest.topology import Stack
 
 _WITHIN = 5.0
@@ -39,6 +39,10 @@ class Starve:
     def name(self) -> str:
         """What it does to what."""
         return f"starve {self.instance}"
+
+    def check(self, stack: Stack) -> None:
+        """Raise ConfigError where there is no such instance."""
+        known(stack, self.instance, self.name)
 
     def inject(self, stack: Stack) -> Callable[[], None]:
         """Return the heal once it is pinned, and the busy ones want that CPU all the time."""

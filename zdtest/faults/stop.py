@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from zdtest.duration import some, written
 from zdtest.errors import FaultError
 from zdtest.faults.kill import gone, start_again
-from zdtest.faults.proof import Heal, living
+from zdtest.faults.proof import Heal, known, living
 from zdtest.topology import Stack
 
 
@@ -23,6 +23,10 @@ class Stop:
     def name(self) -> str:
         """What it does to what."""
         return f"stop {self.instance}"
+
+    def check(self, stack: Stack) -> None:
+        """Raise ConfigError where there is no such instance."""
+        known(stack, self.instance, self.name)
 
     def inject(self, stack: Stack) -> Callable[[], None]:
         """Return the heal once it has ended; it is never forced to."""
