@@ -16,7 +16,7 @@ from sample_app.__main__ import main
 COMMIT = 0.5
 """Seconds for which `slow_commit` keeps an answer back."""
 
-BOOT = 1.0
+BOOT = 0.8
 """Seconds for which `boots_in_public` listens before it is ready."""
 
 

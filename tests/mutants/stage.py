@@ -7,6 +7,7 @@ them side by side is what makes the suite short. Each records a run of its own, 
 from __future__ import annotations
 
 import secrets
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -27,8 +28,8 @@ HERE = Path(__file__).parent
 PINGS = {"ping_period": 0.2, "ping_timeout": 2.0, "fall": 10, "connect_timeout": 5.0}
 """Pings that see a drain at once, and a target on a machine that stands still as well: what a slow
 machine does to the healthy twin is nobody's mutation."""
-DRAIN = 0.8
-"""Seconds in which one of four pings has to be answered."""
+DRAIN = 0.7
+"""Seconds in which one of three pings has to be answered."""
 
 
 @dataclass(frozen=True)
@@ -62,23 +63,42 @@ def loads(
     seats: Mapping[str, tuple[str, Load]],
     about: Mapping[str, object] | None = None,
     *,
-    baseline: float = 0.6,
-    settle: float = 0.6,
+    baseline: float = 0.4,
+    settle: float = 0.5,
 ) -> Iterator[Stage]:
-    """Keep each load on its url while the block runs; every one records into ``folder/<name>``."""
+    """Keep each load on its url while the block runs; every one records into ``folder/<name>``.
+
+    They share one control server, as they share the machine.
+    """
+    with _engine(folder / "control") as engine:
+        port = engine.port()
+        echo = engine.start("control", [sys.executable, "-m", "zdtest.engine.echo", str(port)])
+        probe.serves(engine, echo, port, "/")
+        with _loads(folder, seats, about, f"http://127.0.0.1:{port}/", baseline, settle) as stage:
+            yield stage
+
+
+@contextmanager
+def _loads(
+    folder: Path,
+    seats: Mapping[str, tuple[str, Load]],
+    about: Mapping[str, object] | None,
+    control: str,
+    baseline: float,
+    settle: float,
+) -> Iterator[Stage]:
     stage, over = Stage(), threading.Event()
     begun = {name: threading.Event() for name in seats}
     broken: list[BaseException] = []
 
     def watch(name: str, url: str, load: Load) -> None:
         try:
-            with (
-                run(folder / name, about=about) as one,
-                one.load(url, load, baseline=baseline, settle=settle),
-            ):
-                stage.runs[name] = one
-                begun[name].set()
-                over.wait()
+            with run(folder / name, about=about) as one:
+                one._control = lambda: control  # type: ignore[method-assign]
+                with one.load(url, load, baseline=baseline, settle=settle):
+                    stage.runs[name] = one
+                    begun[name].set()
+                    over.wait()
         except LoadFailed as error:
             stage.troubles[name] = error
         except BaseException as error:
@@ -183,7 +203,11 @@ class Stacks:
 @contextmanager
 def stacks(folder: Path) -> Iterator[Stacks]:
     """Yield an empty stage; nothing that is started on it outlives it."""
-    folder.mkdir()
-    # Never another one's: what carries this name ends with it.
-    with ProcessEngine(f"mutants-{secrets.token_hex(4)}", folder) as engine:
+    with _engine(folder) as engine:
         yield Stacks(engine)
+
+
+def _engine(folder: Path) -> ProcessEngine:
+    folder.mkdir()
+    # Never another one's name: what carries it ends with it.
+    return ProcessEngine(f"mutants-{secrets.token_hex(4)}", folder)
