@@ -148,6 +148,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(zdtest.worker, "_SHIP", 0.05)
     monkeypatch.setattr(zdtest.worker, "_LAST_WORDS", 0.5)
     monkeypatch.setattr(zdtest.fleet, "_LOST_NS", 700_000_000)
+    monkeypatch.setattr(zdtest.fleet, "_ENDS", 3.0)
     monkeypatch.setattr(zdtest.fleet, "_READY", 0.5)
     monkeypatch.setattr(zdtest.master, "_INTRODUCED", 0.3)
     monkeypatch.setattr("zdtest.shipper._AGAIN_NS", 100_000_000)
@@ -160,7 +161,14 @@ def answers(peer: Peer) -> None:
 
 
 @pytest.fixture
-def office() -> Iterator[Office]:
+def url() -> Iterator[str]:
+    with ScriptedServer(answers) as one:
+        yield f"http://127.0.0.1:{one.port}"
+
+
+@pytest.fixture
+def office(url: str) -> Iterator[Office]:
+    """One that ends before the server does, whatever a test left at work."""
     one = Office()
     yield one
     for worker in one.workers:
@@ -168,16 +176,10 @@ def office() -> Iterator[Office]:
         worker.leave()
 
 
-@pytest.fixture
-def url() -> Iterator[str]:
-    with ScriptedServer(answers) as one:
-        yield f"http://127.0.0.1:{one.port}"
-
-
 def came(fleet: Fleet, count: int) -> None:
     """Return once so many more samples have come."""
     before = fleet.ledger.recorder.total()
-    until(lambda: fleet.ledger.recorder.total() >= before + count)
+    until(lambda: fleet.ledger.recorder.total() >= before + count, within=20)
 
 
 def why(recording: Recording) -> list[str]:

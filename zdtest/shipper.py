@@ -98,10 +98,6 @@ class Shipper:
             self._moved = now
         self._next = max(self._next, self._first)
 
-    def hold(self, now: int) -> None:
-        """Nothing can arrive just now: do not count it as waiting."""
-        self._moved = now
-
     def step(self, now: int) -> None:
         """Send what may go now: what is new, and what has waited too long for an answer."""
         if self._next == self._first:

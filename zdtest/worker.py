@@ -83,8 +83,6 @@ class Carried:
         # While the link is down it keeps what it was given; more of the same would only pile up.
         if silent < _QUIET_NS:
             self.shipper.step(now)
-        else:
-            self.shipper.hold(now)
 
     def stop(self, at: int = 0) -> None:
         """Send nothing more that is due after that moment, or after now."""
