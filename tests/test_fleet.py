@@ -380,8 +380,13 @@ def test_two_workers_carry_the_one_schedule_and_nothing_of_them_is_left(measured
     assert trailer["count"] == len(measured.recording.samples)
     seqs = measured.recording.samples.seq.tolist()
     assert len(set(seqs)) == len(seqs)
+    samples = measured.recording.samples
+    # Where the machine is busy one of them hears late that it ends.
+    last = min(samples.seq[samples.conn % 2 == number].max() for number in range(2))
+    together = samples.where(samples.seq <= last)
+    assert len(together) > 0.95 * len(samples)
     for name, told in measured.recording.manifest["channels"].items():
-        steps = np.diff(measured.recording.samples.of(name).due)
+        steps = np.diff(together.of(name).due)
         assert np.abs(steps - told["interval"]).max() < 1e-6, name
     assert measured.left == []
 
