@@ -58,7 +58,7 @@ def test_the_best_round_stands_until_its_age_makes_it_the_worse_one() -> None:
 
 def test_one_clock_is_certain_until_a_round_says_that_it_is_two() -> None:
     clock = Clock(shared=True)
-    assert (clock.known, clock.offset, clock.error(0)) == (True, 0, 0)
+    assert (clock.offset, clock.error(0)) == (0, 0)
     clock.add(round_at(0, 0, MS, 3 * MS))
     assert (clock.shared, clock.offset, clock.error(10**12)) == (True, 0, 0)
     clock.add(round_at(10 * MS, 40 * MS, MS, 3 * MS))
@@ -76,8 +76,8 @@ def test_a_clock_that_jumps_is_counted_and_followed() -> None:
     assert clock.offset == 50 * MS
 
 
-def test_nothing_is_known_of_a_clock_before_the_first_round() -> None:
+def test_the_first_round_tells_the_offset() -> None:
     clock = Clock(shared=False)
-    assert not clock.known
+    assert clock.rounds == 0
     clock.add(round_at(0, 7, 0, 0))
-    assert (clock.known, clock.offset, clock.rounds) == (True, 7, 1)
+    assert (clock.offset, clock.rounds) == (7, 1)

@@ -417,7 +417,7 @@ def test_what_a_worker_cannot_keep_until_the_link_is_back_is_counted_and_told(
 class Moved:
     """A clock that the master is told is 2 ms ahead."""
 
-    shared, known, offset, rounds, jumps = False, True, 0, 1, 0
+    shared, offset, rounds, jumps = False, 0, 10, 0
 
     def add(self, one: Round) -> None:
         pass
@@ -524,6 +524,18 @@ def test_a_worker_that_does_not_get_ready_ends_the_load_and_is_named(
     assert why(recording)[0] == ""
     assert why(recording)[1].startswith("was not ready")
     assert (len(recording.samples), fleet.ledger.exit_code) == (0, 3)
+
+
+def test_a_worker_that_does_not_tell_its_time_ends_the_load(
+    office: Office, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    office.connect()
+    fleet = office.muster(url, tmp_path / "run")
+    office.lost = lambda message, _: message == "zd_pong"
+    monkeypatch.setattr(zdtest.fleet, "_READY", 1.0)
+    with pytest.raises(LoadFailed, match="did not tell its time within 1 s"):
+        fleet.start()
+    fleet.close()
 
 
 def test_a_worker_that_cannot_carry_it_says_why(office: Office, url: str, tmp_path: Path) -> None:

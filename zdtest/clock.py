@@ -70,11 +70,6 @@ class Clock:
             self._best = one
 
     @property
-    def known(self) -> bool:
-        """Whether the offset can be told."""
-        return self.shared or self._best is not None
-
-    @property
     def offset(self) -> int:
         """Nanoseconds by which the other clock is ahead of ours; add it to ours for theirs."""
         return 0 if self.shared or self._best is None else self._best.offset

@@ -94,13 +94,7 @@ class Fleet:
             told = {"options": self._options, "host": self._plan.url}
             self._send("zd_prepare", part, **stripe, **told)
         self._until_ready()
-        for _ in range(_ROUNDS):
-            self._ping()
-            gevent.sleep(_ROUND)
-        for part in self._all:
-            if not part.member.clock.known:
-                part.failure = "never told its time"
-        self._expect_ready()
+        self._until_timed()
         if self._stopped:
             return
         self._began = now_ns() + _LEAD_NS
@@ -131,6 +125,19 @@ class Fleet:
         for part in self._all:
             if not part.ready and not part.failure:
                 part.failure = f"was not ready within {_READY:.0f} s"
+        self._expect_ready()
+
+    def _until_timed(self) -> None:
+        """Return once each clock has been asked often enough to have answered quickly once."""
+        until = now_ns() + int(_READY * 1e9)
+        while any(part.member.clock.rounds < _ROUNDS for part in self._all):
+            if self._stopped or now_ns() > until:
+                break
+            self._ping()
+            gevent.sleep(_ROUND)
+        for part in self._all:
+            if not part.member.clock.rounds and not self._stopped:
+                part.failure = f"did not tell its time within {_READY:.0f} s"
         self._expect_ready()
 
     def _expect_ready(self) -> None:
