@@ -10,7 +10,7 @@ import http.client
 
 import numpy as np
 import pytest
-from account import SAFE, Account, assert_only_writes_in_flight_were_lost, named
+from account import SAFE, UNINTERRUPTED, Account, assert_only_writes_in_flight_were_lost, named
 
 from zdtest import Slo, SloViolation
 from zdtest.faults import freeze, kill, kill_balancer, restart
@@ -19,7 +19,9 @@ QUICK = {"baseline": "1s", "settle": "500ms"}
 CLIENTS = "new=4@/api,reused=4@/api,write=2@/orders"
 # Each request takes a while, so that a server which dies has some in flight.
 WORKING = {"v1": {"release": "slow:200"}}
-PINGED = {"boot": 0.0, "ping_period": 0.2, "ping_timeout": 0.2}
+# Who is dead refuses pings at once. Who is frozen does not, so that one has to be given up on.
+PINGED = {"boot": 0.0, "ping_period": 0.2, "ping_timeout": 1.0}
+FROZEN = {**PINGED, "ping_timeout": 0.2}
 BOTH = pytest.mark.parametrize(
     "variant",
     [
@@ -45,18 +47,18 @@ def test_a_restart_that_pings_do_not_notice(zd):
 
 
 @pytest.mark.claim("4a", source="004", says="a dead server costs what was in flight and is unsafe")
-@pytest.mark.topology("custom_lb", variant="hardened", boot=0.3, releases=WORKING)
+@pytest.mark.topology("custom_lb", variant="hardened", **{**PINGED, "releases": WORKING})
 @pytest.mark.parametrize("fault", [kill("a"), restart("a", within="2s")], ids=["kill", "restart"])
 def test_a_server_that_dies_hardened(zd, fault):
     """A GET is asked again elsewhere, also one that had begun; a POST that had begun is lost."""
-    clients = "new=3@/api,reused=3@/api,write=4@/orders"
-    with zd.load(rate=150, channels=clients, **QUICK), zd.fault(fault, heal_after="500ms"):
-        zd.wait("700ms")
+    clients = "new=4@/api,reused=4@/api,write=3@/orders"
+    with zd.load(rate=150, channels=clients, **QUICK), zd.fault(fault, heal_after="1s"):
+        zd.wait("1.1s")
     verdict = zd.expect(SAFE)
     account = Account(zd)
     begun, dead = account.mark("fault.begin"), account.mark("app.stopped", instance="a")
     lost = assert_only_writes_in_flight_were_lost(account, begun, dead)
-    assert lost > 0, "rate x share of a x time in flight: 60 x 1/2 x 0.2"
+    assert lost > 0, "rate x share of a x time in flight: 41 x 1/2 x 0.2"
     assert verdict.writes.undecided == 0, "each was told 502: nobody was left without a word"
     retried = named(account.said("retried"))
     assert retried
@@ -65,7 +67,7 @@ def test_a_server_that_dies_hardened(zd, fault):
 
 
 @pytest.mark.claim("4a", source="004", says="a server that does not answer is taken out")
-@pytest.mark.topology("custom_lb", **PINGED)
+@pytest.mark.topology("custom_lb", **FROZEN)
 @pytest.mark.xfail(raises=SloViolation, strict=True, reason="who was sent there waits for the thaw")
 def test_a_frozen_server(zd):
     """It accepts and says nothing. Pings give up on it after a time, requests never do."""
@@ -89,7 +91,7 @@ def test_a_frozen_server(zd):
 
 
 @pytest.mark.claim("4a", source="004", says="a server that does not answer is taken out")
-@pytest.mark.topology("custom_lb", variant="hardened", **PINGED)
+@pytest.mark.topology("custom_lb", variant="hardened", **FROZEN)
 def test_a_frozen_server_hardened(zd):
     """As soon as pings say so, what can be asked again is; what cannot waits for the thaw."""
     with (
@@ -97,7 +99,7 @@ def test_a_frozen_server_hardened(zd):
         zd.fault(freeze("a"), heal_after="2s"),
     ):
         zd.wait("2.2s")
-    zd.expect(Slo(p99_ratio=None, p99_over=None, hole="1s", slow=None))
+    zd.expect(UNINTERRUPTED)
     frozen, out = Account(zd), zd.stack.when("removed", "a")[0]
     begun, thawed = frozen.mark("fault.begin"), frozen.mark("fault.proven") + 2
     moved = named(frozen.said("retried", reason="its pings are not answered"))
@@ -115,7 +117,7 @@ def test_a_frozen_server_hardened(zd):
 def test_both_servers_down(zd, variant):
     """Nothing holds here. What differs is what users are told, and what they may do about it."""
     with (
-        zd.load(rate=150, channels=CLIENTS, **QUICK),
+        zd.load(rate=100, channels=CLIENTS, **QUICK),
         zd.fault(kill("a"), heal_after="1.2s"),
         zd.fault(kill("b"), heal_after="1.2s"),
     ):
@@ -150,7 +152,7 @@ def test_both_servers_down(zd, variant):
 def test_the_balancer_dies(zd, variant):
     """Total outage in every variant, from its death until another one listens."""
     with (
-        zd.load(rate=150, channels=CLIENTS, **QUICK),
+        zd.load(rate=100, channels=CLIENTS, **QUICK),
         zd.fault(kill_balancer(), heal_after="700ms"),
     ):
         zd.wait("1s")
@@ -161,7 +163,7 @@ def test_the_balancer_dies(zd, variant):
     dead = account.mark("process.stopped", instance="balancer")
     _, again = (line["t"] for line in account.said("listening"))
     down = account.within(dead, again)
-    assert np.count_nonzero(down) > 80
+    assert np.count_nonzero(down) > 50
     assert np.all(account.failed[down])
     assert account.outcomes(down) == {"refused"}
     assert account.ids(down) & named(account.app) == set(), "none of it ran"

@@ -14,7 +14,7 @@ CLIENTS = "new=4@/api,reused=4@/api,write=2@/orders"
 WINDOW = 0.8
 # Each request takes a while, so that a server which dies has some in flight.
 WORKING = {version: {"release": "slow:100"} for version in ("v1", "v2")}
-HARDENED = {"variant": "hardened", "ping_period": 0.2, "releases": WORKING}
+HARDENED = {"variant": "hardened", "ping_period": 0.2, "ping_timeout": 1.0, "releases": WORKING}
 
 
 @pytest.mark.claim("4a", source="004", says="rolling, and the one that is left dies")
@@ -22,7 +22,7 @@ HARDENED = {"variant": "hardened", "ping_period": 0.2, "releases": WORKING}
 def test_the_next_one_dies_at_first_ready_hardened(zd):
     """Its heal starts it again while the deploy stops and replaces it: there is never a second."""
     with (
-        zd.load(rate=150, channels=CLIENTS, **QUICK),
+        zd.load(rate=100, channels=CLIENTS, **QUICK),
         zd.fault(kill("b"), at="first_ready", heal_after="300ms"),
     ):
         zd.deploy("v2", rolling(pause="600ms"))
@@ -42,7 +42,7 @@ def test_one_of_the_old_dies_at_a_random_moment_of_blue_green(zd, zd_seed):
     """Before the new set has booted. The seed draws when; another run draws another moment."""
     moment = at("before_start", window=WINDOW)
     with (
-        zd.load(rate=150, channels=CLIENTS, **QUICK),
+        zd.load(rate=100, channels=CLIENTS, **QUICK),
         zd.fault(kill("a"), at=moment),
     ):
         zd.deploy("v2", blue_green())

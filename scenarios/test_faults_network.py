@@ -12,17 +12,23 @@ from zdtest.faults import failing_health, latency, resets, slow_health
 
 QUICK = {"baseline": "1s", "settle": "500ms"}
 CLIENTS = "new=4@/api,reused=4@/api,write=2@/orders"
-PINGED = {"boot": 0.0, "ping_period": 0.3, "ping_timeout": 0.3, "proxied": True}
-BOTH = pytest.mark.parametrize(
-    "variant",
-    [
-        pytest.param(name, marks=pytest.mark.topology("custom_lb", variant=name, **PINGED))
-        for name in ("documented", "hardened")
-    ],
-)
+PINGED = {"boot": 0.0, "ping_period": 0.3, "ping_timeout": 1.0, "proxied": True}
+# Late pings have to be given up on.
+LATE = {**PINGED, "ping_timeout": 0.3}
 
 
-@BOTH
+def both(documented, hardened):
+    """Both variants, each raised with its own parameters."""
+    return pytest.mark.parametrize(
+        "variant",
+        [
+            pytest.param(name, marks=pytest.mark.topology("custom_lb", variant=name, **told))
+            for name, told in (("documented", documented), ("hardened", hardened))
+        ],
+    )
+
+
+@both(LATE, LATE)
 @pytest.mark.claim("4b", source="004", says="a server that answers again is registered again")
 def test_a_slow_ping_flaps(zd, variant):
     """A server is as good as ever and late with its pings, twice: half the capacity goes twice."""
@@ -43,19 +49,13 @@ def test_a_slow_ping_flaps(zd, variant):
 
 
 @pytest.mark.claim("4a", source="004", says="a server is as well as its pings")
-@pytest.mark.parametrize(
-    "variant",
-    [
-        pytest.param(name, marks=pytest.mark.topology("custom_lb", variant=name, **PINGED))
-        for name in ("documented", "hardened")
-    ],
-)
+@both(PINGED, PINGED)
 @pytest.mark.xfail(
     raises=SloViolation, strict=True, reason="well to its pings, it keeps its share and fails it"
 )
 def test_good_pings_and_no_service(zd, variant):
     with (
-        zd.load(rate=200, channels="new=1@/api,reused=1@/api", **QUICK),
+        zd.load(rate=150, channels="new=1@/api,reused=1@/api", **QUICK),
         zd.fault(failing_health("a", path="/api"), heal_after="1s"),
     ):
         zd.wait("1.2s")
@@ -75,7 +75,7 @@ def test_good_pings_and_no_service(zd, variant):
 @pytest.mark.topology("custom_lb", variant="hardened", eject_after=3, **PINGED)
 def test_good_pings_and_no_service_ejected(zd):
     with (
-        zd.load(rate=200, channels="new=1@/api,reused=1@/api", **QUICK),
+        zd.load(rate=150, channels="new=1@/api,reused=1@/api", **QUICK),
         zd.fault(failing_health("a", path="/api"), heal_after="1s"),
     ):
         zd.wait("1.2s")
@@ -96,7 +96,7 @@ def test_good_pings_and_no_service_ejected(zd):
 @pytest.mark.xfail(raises=SloViolation, strict=True, reason="until the third miss it is asked")
 def test_connections_to_one_server_are_reset(zd):
     with (
-        zd.load(rate=200, channels=CLIENTS, **QUICK),
+        zd.load(rate=150, channels=CLIENTS, **QUICK),
         zd.fault(resets("a"), heal_after="1.5s"),
     ):
         zd.wait("1.6s")
@@ -116,7 +116,7 @@ def test_connections_to_one_server_are_reset(zd):
 def test_connections_to_one_server_are_reset_hardened(zd):
     """The first request that finds out is asked again elsewhere; a POST that finds out is lost."""
     with (
-        zd.load(rate=200, channels=CLIENTS, **QUICK),
+        zd.load(rate=150, channels=CLIENTS, **QUICK),
         zd.fault(resets("a"), heal_after="1s"),
     ):
         zd.wait("1.2s")
@@ -132,11 +132,11 @@ def test_connections_to_one_server_are_reset_hardened(zd):
     assert np.all(account.sent[account.failed] <= zd.stack.when("suspect", "a")[0])
 
 
-@BOTH
+@both(PINGED, LATE)
 @pytest.mark.claim("4a", source="004", says="slow is not dead")
 def test_one_server_is_slow(zd, variant):
     """Pings that wait longer than it is late leave it in; others take it out, before users do."""
-    late = 0.2 if variant == "documented" else 0.5
+    late = 0.5
     with (
         zd.load(rate=150, channels=CLIENTS, **QUICK),
         zd.fault(latency("a", late, jitter="50ms"), heal_after="1.5s"),
@@ -151,7 +151,7 @@ def test_one_server_is_slow(zd, variant):
     if variant == "documented":
         assert zd.stack.when("removed", "a") == []
         # Half of the users wait, less those who still did when the fault ended.
-        assert np.count_nonzero(during & account.by("a")) > np.count_nonzero(during) / 3
+        assert np.count_nonzero(during & account.by("a")) > np.count_nonzero(during) / 4
     else:
         later = account.within(zd.stack.when("removed", "a")[0], begun + 1.5)
         assert np.count_nonzero(later) > 50
