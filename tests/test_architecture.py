@@ -17,8 +17,8 @@ ARTEFACTS = ("documented", "hardened")
 
 PURE = {
     "channel", "clock", "crew", "duration", "errors", "evidence", "history", "interval",
-    "outage", "percent", "phase", "promise", "sample", "slo", "status", "suspect", "table",
-    "vacuity", "verdict",
+    "numbering", "outage", "percent", "phase", "promise", "sample", "slo", "status", "suspect",
+    "table", "vacuity", "verdict",
 }  # fmt: skip
 """Neither clock nor IO nor engine: files are read for them by `recording`."""
 

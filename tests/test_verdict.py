@@ -407,6 +407,17 @@ def test_rows_that_the_recorder_never_mentions_are_inconclusive(altered):
     assert only_reason(verdict) == "inconclusive: 108 of the first 4290 requests are not on file"
 
 
+def test_rows_that_the_recorder_lost_are_no_phantoms(tmp_path):
+    folder = synthetic.run(tmp_path / "r")
+    made = synthetic.samples(synthetic.Plan())
+    synthetic._write_samples(
+        folder / "samples.arrows", synthetic.Plan(), made[made["seq"] % 40 > 7]
+    )
+    verdict = judge(Recording.read(folder), Slo())
+    assert verdict.verdict == "inconclusive"
+    assert verdict.history.phantom.count == 0
+
+
 def test_one_row_that_is_missing_is_inconclusive(altered):
     assert "1 of the first" in only_reason(altered(lambda rows: rows[rows["seq"] != 2000]))
     assert altered(lambda rows: rows).verdict == "holds"

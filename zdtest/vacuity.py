@@ -9,15 +9,13 @@ import numpy as np
 from zdtest import crew
 from zdtest.duration import written
 from zdtest.evidence import Evidence
+from zdtest.numbering import Numbering
 from zdtest.percent import share
 from zdtest.phase import BASELINE, DEPLOY
 from zdtest.sample import CHANNELS, Outcome
 
 REACHED = 0.99
 """The share of the offered rate that must have been reached."""
-
-TAIL = 0.5
-"""Seconds at the load's end of which some requests may not be on file: senders stop one by one."""
 
 
 def reasons(evidence: Evidence) -> list[str]:
@@ -56,24 +54,13 @@ def _workers(evidence: Evidence) -> Iterator[str]:
 
 
 def _numbers(evidence: Evidence) -> Iterator[str]:
-    """Requests are numbered without a gap: a number that is left out is a row that is missing."""
-    samples = evidence.samples
-    if evidence.recording.trailer is None or not len(samples):
+    if evidence.recording.trailer is None:
         return
-    last = float(samples.due[-1])
-    until = max(last - TAIL, min(evidence.window.end, last))
-    top = int(samples.seq[: np.searchsorted(samples.due, until, "right")].max(initial=0)) + 1
-    known = samples.seq[samples.seq < top]
-    # Damage may have made up any number: no room is made for four thousand million of them.
-    distinct = len(known)
-    if top < 16 * len(samples):
-        seen = np.zeros(top, np.bool_)
-        seen[known] = True
-        distinct = int(seen.sum())
-    if distinct < top:
-        yield f"{top - distinct} of the first {top} requests are not on file"
-    if distinct < len(known):
-        yield f"{len(known) - distinct} requests have the number of another one"
+    numbers = Numbering.of(evidence.samples, until=evidence.window.end)
+    if numbers.missing:
+        yield f"{numbers.missing} of the first {numbers.total} requests are not on file"
+    if numbers.doubled:
+        yield f"{numbers.doubled} requests have the number of another one"
 
 
 def _schedule(evidence: Evidence) -> Iterator[str]:

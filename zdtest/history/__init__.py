@@ -21,6 +21,7 @@ from zdtest.history.stale import stale
 from zdtest.history.witness import UNKNOWN, Found, Witness
 from zdtest.history.writes import Writes, writes
 from zdtest.journal import Journal
+from zdtest.numbering import Numbering
 from zdtest.recording import Recording, Samples
 
 __all__ = [
@@ -131,8 +132,9 @@ class History:
 
 def _whole(recording: Recording) -> bool:
     """Whether every request that was sent is on file."""
-    trailer = recording.trailer or {}
-    return trailer.get("count") == len(recording.samples) and not trailer.get("dropped")
+    trailer, numbers = recording.trailer or {}, Numbering.of(recording.samples)
+    counted = trailer.get("count") == len(recording.samples) and not trailer.get("dropped")
+    return counted and not numbers.missing
 
 
 def _arrivals(
