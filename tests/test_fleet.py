@@ -448,3 +448,15 @@ def test_killed_during_leaves_neither_master_nor_workers(
     gone = runs[2]
     assert len(gone.before) == 4, "the master, two workers and the control server"
     assert gone.after == []
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "65", "two", "1.5"])
+def test_a_number_of_workers_that_means_nothing_is_one_line(
+    number: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--url", "http://127.0.0.1:1/", f"--workers={number}", "--", "true"]
+    assert main(["during", *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("zdtest: ")
+    assert "workers" in line
+    assert number in line

@@ -130,13 +130,19 @@ class Fleet:
     def _until_timed(self) -> None:
         """Return once each clock has been asked often enough to have answered quickly once."""
         until = now_ns() + int(_READY * 1e9)
-        while any(part.member.clock.rounds < _ROUNDS for part in self._all):
+        # An earlier load may have asked as well; that was long ago.
+        before = {part.member.id: part.member.clock.rounds for part in self._all}
+
+        def rounds(part: Part) -> int:
+            return part.member.clock.rounds - before[part.member.id]
+
+        while any(rounds(part) < _ROUNDS for part in self._all):
             if self._stopped or now_ns() > until:
                 break
             self._ping()
             gevent.sleep(_ROUND)
         for part in self._all:
-            if not part.member.clock.rounds and not self._stopped:
+            if not rounds(part) and not self._stopped:
                 part.failure = f"did not tell its time within {_READY:.0f} s"
         self._expect_ready()
 

@@ -53,6 +53,7 @@ class Part:
         self.instances: list[str] = []
         self.lag = Lag()
         self.account: Mapping[str, Any] | None = None
+        self._jumps = member.clock.jumps
 
     def take(self, chunk: Mapping[str, Any], now: int) -> NDArray[np.void] | None:
         """Return the rows of the chunk that is next, on the master's clock; None for others."""
@@ -104,7 +105,7 @@ class Part:
         offered, reached = told["offered_rate"], told["reached_rate"]
         if reached < REACHED * offered:
             yield f"reached only {reached:.1f} of its {offered:.1f} requests/s"
-        if self.member.clock.jumps:
+        if self.member.clock.jumps > self._jumps:
             yield "its clock jumped against the master's: no moment of its samples is certain"
 
     def as_dict(self, began: int, stopped: int) -> dict[str, object]:

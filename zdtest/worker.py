@@ -52,7 +52,7 @@ class Carried:
         )
         self.drive = Drive(plan, self._recorder, stripe)
         self._chores = Chores()
-        self._ending = False
+        self._ending = self._finished = False
         self._stopped = 0
         self.began = False
 
@@ -113,8 +113,10 @@ class Carried:
                 break
             gevent.sleep(0.02)
             self.shipper.step(now_ns())
-        self._chores.end()
-        self.drive.close()
+        if not self._finished:
+            self._finished = True
+            self._chores.end()
+            self.drive.close()
         return self.shipper.done or not self.began
 
 
