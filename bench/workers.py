@@ -128,7 +128,7 @@ def _ended(running: list[tuple[str, subprocess.Popen[bytes]]], deadline: float) 
 
 
 def _told(out: Path, rate: float, cpu: dict[str, float]) -> Told:
-    from zdtest.crew import faults
+    from zdtest.fleet.crew import faults
     from zdtest.recording import Recording
     from zdtest.sample import Outcome
 

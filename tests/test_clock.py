@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from zdtest.clock import DRIFT, Clock, Round
+from zdtest.fleet.clock import DRIFT, Clock, Round
 
 MS = 1_000_000
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import synthetic
 
-from zdtest import crew
+from zdtest.fleet import crew
 from zdtest.recording import Recording
 from zdtest.slo import Slo
 from zdtest.summary import summary

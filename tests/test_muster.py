@@ -19,25 +19,25 @@ import pytest
 from scripted import OK, Peer, ScriptedServer, until
 
 import zdtest.drive
-import zdtest.fleet
-import zdtest.master
-import zdtest.part
-import zdtest.worker
+import zdtest.fleet.fleet
+import zdtest.fleet.master
+import zdtest.fleet.part
+import zdtest.fleet.worker
 from zdtest import channel
-from zdtest.clock import Round
 from zdtest.errors import LoadFailed
 from zdtest.exchange import Exchange
-from zdtest.fleet import Fleet
+from zdtest.fleet.clock import Round
+from zdtest.fleet.fleet import Fleet
+from zdtest.fleet.master import Master
+from zdtest.fleet.part import Member, Part
+from zdtest.fleet.shipper import ROWS, Beside, Shipper
+from zdtest.fleet.worker import Worker
 from zdtest.generator import Generator, Lane
-from zdtest.master import Master
-from zdtest.part import Member, Part
 from zdtest.plan import Plan
 from zdtest.recorder import Recorder
 from zdtest.recording import ROW, Recording, Samples, read_samples
 from zdtest.schedule import Schedule, Stripe
-from zdtest.shipper import ROWS, Beside, Shipper
 from zdtest.wire import Target, Wire
-from zdtest.worker import Worker
 
 OPTIONS = {
     "rate": 1000.0,
@@ -145,11 +145,11 @@ class Office:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No waiting for what a test loses on purpose, and no priority for the tests' own process."""
     monkeypatch.setattr(zdtest.drive, "_prefer", lambda: None)
-    monkeypatch.setattr(zdtest.worker, "_SHIP", 0.05)
-    monkeypatch.setattr(zdtest.worker, "_LAST_WORDS", 1.5)
-    monkeypatch.setattr(zdtest.fleet, "_LOST_NS", 1_500_000_000)
-    monkeypatch.setattr(zdtest.fleet, "_ENDS", 3.0)
-    monkeypatch.setattr("zdtest.shipper._AGAIN_NS", 100_000_000)
+    monkeypatch.setattr(zdtest.fleet.worker, "_SHIP", 0.05)
+    monkeypatch.setattr(zdtest.fleet.worker, "_LAST_WORDS", 1.5)
+    monkeypatch.setattr(zdtest.fleet.fleet, "_LOST_NS", 1_500_000_000)
+    monkeypatch.setattr(zdtest.fleet.fleet, "_ENDS", 3.0)
+    monkeypatch.setattr("zdtest.fleet.shipper._AGAIN_NS", 100_000_000)
 
 
 def answers(peer: Peer) -> None:
@@ -351,7 +351,7 @@ def test_a_worker_without_a_word_from_its_master_stops_by_itself(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(zdtest.worker, "_ALONE_NS", 300_000_000)
+    monkeypatch.setattr(zdtest.fleet.worker, "_ALONE_NS", 300_000_000)
     environment = office.connect()
     fleet = office.muster(url, tmp_path / "run")
     fleet.start()
@@ -395,7 +395,7 @@ def test_what_a_worker_cannot_keep_until_the_link_is_back_is_counted_and_told(
     office: Office, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("zdtest.recorder._MOST", 200)
-    monkeypatch.setattr("zdtest.shipper._WINDOW", 1)
+    monkeypatch.setattr("zdtest.fleet.shipper._WINDOW", 1)
     office.connect(), office.connect()
     fleet = office.muster(url, tmp_path / "run")
     fleet.start()
@@ -471,7 +471,7 @@ def test_a_worker_of_another_version_is_refused_in_one_line_and_missed(
     office.connect(), office.connect("0.0.9")
     until(lambda: office.refusals)
     recording = office.run(url, tmp_path / "run")
-    ours = zdtest.master.__version__
+    ours = zdtest.fleet.master.__version__
     line = f"is zdtest 0.0.9, expected {ours} as the master is"
     assert set(office.refusals) == {f"refused by the master: this worker {line}"}
     assert capsys.readouterr().err.splitlines() == [f"zdtest: worker old pid 7 {line}"]
@@ -494,7 +494,7 @@ def test_who_does_not_tell_its_version_is_refused(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(zdtest.master, "_INTRODUCED", 0.3)
+    monkeypatch.setattr(zdtest.fleet.master, "_INTRODUCED", 0.3)
     stranger = office.connect(None, silent=True)
     assert stranger.process_exit_code is None
     with pytest.raises(LoadFailed, match="no worker to send the load: worker w1 did not tell"):
@@ -513,7 +513,7 @@ def test_a_load_without_any_worker_fails_in_one_line(
 def test_a_worker_that_does_not_get_ready_ends_the_load_and_is_named(
     office: Office, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(zdtest.fleet, "_READY", 0.5)
+    monkeypatch.setattr(zdtest.fleet.fleet, "_READY", 0.5)
     office.connect(), office.connect()
     fleet = office.muster(url, tmp_path / "run")
     office.lost = lambda message, told: message == "zd_prepare" and told["index"] == 1
@@ -532,7 +532,7 @@ def test_a_worker_that_does_not_tell_its_time_ends_the_load(
     office.connect()
     fleet = office.muster(url, tmp_path / "run")
     office.lost = lambda message, _: message == "zd_pong"
-    monkeypatch.setattr(zdtest.fleet, "_READY", 1.0)
+    monkeypatch.setattr(zdtest.fleet.fleet, "_READY", 1.0)
     with pytest.raises(LoadFailed, match="did not tell its time within 1 s"):
         fleet.start()
     fleet.close()
@@ -627,8 +627,8 @@ def test_samples_are_brought_on_the_masters_clock() -> None:
     chunks: list[Any] = []
     shipper = Shipper(chunks.append, 1, 0)
     shipper.append(rows_of(3), [""], [""])
-    Beside(shipper, "messages").append(np.array([(10**12, 1, 2, 0)], zdtest.part.MESSAGE))
-    Beside(shipper, "retries").append(np.array([(9, 8)], zdtest.part.RETRY))
+    Beside(shipper, "messages").append(np.array([(10**12, 1, 2, 0)], zdtest.fleet.part.MESSAGE))
+    Beside(shipper, "retries").append(np.array([(9, 8)], zdtest.fleet.part.RETRY))
     shipper.step(0)
     other = member(shared=False)
     other.clock.add(Round(0, 10**11 + 1000, 10**11 + 1000, 2000))

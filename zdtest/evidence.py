@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zdtest import crew, phase, suspect
+from zdtest import phase, suspect
+from zdtest.fleet import crew
 from zdtest.history import Found, History, Writes, stale
 from zdtest.outage import Outage, availability, brownouts, outages
 from zdtest.phase import Window

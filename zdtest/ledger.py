@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from zdtest import crew
 from zdtest.chores import Chores
+from zdtest.fleet import crew
 from zdtest.lag import Lag
 from zdtest.plan import Plan
 from zdtest.recorder import Recorder

@@ -27,12 +27,12 @@ from locust.runners import MasterRunner, WorkerRunner
 from zdtest import channel
 from zdtest.board import Board
 from zdtest.errors import LoadFailed, ZdError
-from zdtest.fleet import Fleet
+from zdtest.fleet.fleet import Fleet
+from zdtest.fleet.master import Master
+from zdtest.fleet.worker import Worker
 from zdtest.local import Local
-from zdtest.master import Master
 from zdtest.plan import Plan
 from zdtest.summary import of_folder
-from zdtest.worker import Worker
 
 _WRITE_BODY = '{"item": 1, "quantity": 1}'
 _ANY_HOST = "http://localhost"

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from zdtest import crew, duration
+from zdtest import duration
+from zdtest.fleet import crew
 from zdtest.interval import upper_rate
 from zdtest.outage import Outage, outages
 from zdtest.recording import Recording

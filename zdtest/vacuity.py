@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from zdtest import crew
 from zdtest.duration import written
 from zdtest.evidence import Evidence
+from zdtest.fleet import crew
 from zdtest.numbering import Numbering
 from zdtest.percent import share
 from zdtest.phase import BASELINE, DEPLOY

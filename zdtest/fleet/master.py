@@ -11,9 +11,9 @@ import gevent
 from zdtest import __version__
 from zdtest.errors import LoadFailed
 from zdtest.exchange import now_ns
-from zdtest.fleet import Fleet
+from zdtest.fleet.fleet import Fleet
+from zdtest.fleet.part import Member
 from zdtest.host import clock
-from zdtest.part import Member
 from zdtest.plan import Plan
 
 if TYPE_CHECKING:

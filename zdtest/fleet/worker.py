@@ -21,11 +21,11 @@ from zdtest.chores import Chores
 from zdtest.drive import Drive
 from zdtest.errors import ZdError
 from zdtest.exchange import now_ns
+from zdtest.fleet.shipper import Beside, Shipper
 from zdtest.host import clock
 from zdtest.plan import Plan
 from zdtest.recorder import Recorder, Side
 from zdtest.schedule import Stripe
-from zdtest.shipper import Beside, Shipper
 
 _HELLO: Final = 0.5
 _SHIP: Final = 0.25

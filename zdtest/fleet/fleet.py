@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import gevent
 
 from zdtest.chores import Chores, Latch
-from zdtest.clock import Round
 from zdtest.errors import LoadFailed
 from zdtest.exchange import now_ns
+from zdtest.fleet.clock import Round
+from zdtest.fleet.part import Member, Part, clock_as_dict
 from zdtest.ledger import TELL, Ledger
-from zdtest.part import Member, Part, clock_as_dict
 from zdtest.plan import Plan
 from zdtest.schedule import Schedule, Stripe
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zdtest.beside import MESSAGE, RETRY
-from zdtest.clock import Clock
+from zdtest.fleet.clock import Clock
 from zdtest.lag import Lag
 from zdtest.recording import ROW
 from zdtest.schedule import Stripe
