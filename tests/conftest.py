@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 NAMED = "mutant"
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach what the tests start, also where they run behind a shell's ``&``.
+
+    A shell has its background jobs ignore SIGINT, and all their children inherit that.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(trylast=True)
