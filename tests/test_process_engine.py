@@ -39,17 +39,24 @@ def labelled(run_id: str) -> list[int]:
     return [one.pid for one in reaper.processes() if one.labels.get(reaper.RUN) == run_id]
 
 
+def shown(run_id: str, count: int) -> list[int]:
+    """Return them once there are so many: the kernel shows a program's environment a moment after
+    it was started."""
+    probe.until(run_id, lambda: "" if len(labelled(run_id)) == count else "too few", timeout=5)
+    return labelled(run_id)
+
+
 def test_a_process_ends_with_the_context(run_id: str, tmp_path: Path) -> None:
     with ProcessEngine(run_id, tmp_path) as engine:
         pid = engine.start("app", ["sleep", "60"]).pid
-        assert labelled(run_id) == [pid]
+        assert shown(run_id, 1) == [pid]
     assert labelled(run_id) == []
 
 
 def test_a_daemon_that_left_its_session_ends_with_the_context(run_id: str, tmp_path: Path) -> None:
     with ProcessEngine(run_id, tmp_path) as engine:
         engine.run("script", ["sh", "-c", "nohup sleep 60 & setsid -f sleep 60"])
-        assert len(labelled(run_id)) == 2
+        assert len(shown(run_id, 2)) == 2
     assert labelled(run_id) == []
 
 
@@ -61,7 +68,7 @@ def test_the_context_ends_everything_when_its_reaper_was_killed(
         engine._reaper.kill()
         engine._reaper.wait()
         engine.start("another", ["sleep", "60"])
-        assert len(labelled(run_id)) == 2
+        assert len(shown(run_id, 2)) == 2
     assert labelled(run_id) == []
 
 
