@@ -37,6 +37,11 @@ def test_the_same_name_in_two_files_is_two_results():
     assert shown[2].endswith("FAILED")
 
 
+def test_a_promise_for_some_channels_says_for_which():
+    shown = lines([Row.of("a::b", FACTS | {"zdtest.promised_for": "new,reused"})], {})
+    assert "b broken on new,reused 37 of 12,000" in shown[1]
+
+
 def test_no_outage_is_told_apart_from_not_judged():
     quiet = FACTS | {"zdtest.failed": 0, "zdtest.downtime_min_ms": 0.0, "zdtest.downtime_max_ms": 0}
     some = {name: FACTS[name] for name in ("zdtest.claim", "zdtest.topology")}

@@ -215,6 +215,7 @@ def _tell(item: pytest.Item, one: Scenario) -> None:
         _note(
             item,
             verdict=verdict.verdict,
+            promised_for=",".join(verdict.slo.channels or ()),
             requests=verdict.requests,
             failed=verdict.failed,
             deploy_requests=deploy.requests,

@@ -31,6 +31,8 @@ class Row:
     claim: str
     topology: str
     verdict: str
+    promised_for: str
+    """The channels that the promises speak of, "" for all."""
     failed: str
     downtime: str
     deploy_failed: int = 0
@@ -52,6 +54,7 @@ class Row:
             claim=str(told.get("claim", "")),
             topology=str(told.get("topology", "")),
             verdict=str(told.get("verdict", "not judged")),
+            promised_for=str(told.get("promised_for", "")),
             failed=f"{told['failed']:,} of {told['requests']:,}" if judged else "",
             downtime=f"{least:,.0f} to {most:,.0f} ms" if most else "none" if judged else "",
             deploy_failed=int(told.get("deploy_failed", 0)),
@@ -67,7 +70,7 @@ def table(rows: Sequence[Row], results: Mapping[str, str]) -> str:
             row.claim,
             row.topology,
             row.scenario,
-            row.verdict,
+            f"{row.verdict} on {row.promised_for}" if row.promised_for else row.verdict,
             row.failed,
             row.downtime,
             _so(results.get(row.node, "")),

@@ -87,6 +87,20 @@ class Verdict:
         """The failure rate is below this at 95 % (exact binomial, one-sided)."""
         return upper_rate(self.failed, self.requests)
 
+    @property
+    def scope(self) -> str:
+        """What the promises leave out and how it fared, "" where they speak of every channel."""
+        spoken = self.slo.channels
+        silent = {name: one for name, one in self.channels.items() if name not in (spoken or ())}
+        if spoken is None or not silent:
+            return ""
+        failed = sum(one.failed for one in silent.values())
+        requests = sum(one.requests for one in silent.values())
+        return (
+            f"promised for {' and '.join(spoken)} alone: "
+            f"on {' and '.join(silent)} {failed} of {requests} failed"
+        )
+
     def as_json(self) -> dict[str, object]:
         """Return what verdict.json holds: milliseconds, and ``_s`` seconds from `began`."""
         least, most = self.downtime
@@ -95,6 +109,7 @@ class Verdict:
             "run": self.run,
             "verdict": self.verdict,
             "reasons": list(self.reasons),
+            "scope": self.scope,
             "requests": self.requests,
             "failed": self.failed,
             "failed_upper95": self.failed_upper95,
@@ -165,6 +180,7 @@ class Verdict:
         lines = [
             f"{self.verdict.upper()}  {self.run}",
             *(f"  {reason}" for reason in self.reasons),
+            self.scope and f"  {self.scope}",
             *(self._count_lines() if self.requests else []),
             self._writes_line(),
         ]

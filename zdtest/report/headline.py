@@ -64,7 +64,9 @@ def headline(frame: Frame) -> str:
     """Return the HTML of the first screen."""
     word = verdict_word(frame.verdict)
     sign, spelled = SIGNS[word]
-    told = frame.verdict.get("reasons") or [MEANING[word]]
+    told = [*(frame.verdict.get("reasons") or [MEANING[word]])]
+    if scope := frame.verdict.get("scope"):
+        told.append(scope)
     said = f"{word}: "  # which the page says already, in larger letters
     reasons = "".join(f"<li>{html(str(one).removeprefix(said), 600)}</li>" for one in told)
     manifest = frame.recording.manifest
