@@ -71,7 +71,7 @@ def test_one_in_twenty_is_a_rate_with_its_interval():
     assert shown[0] == "each 20 times; beside a count the rate it may truly be, each bound at 95 %"
     assert shown[2] == (
         "4a custom_lb documented rolling 20 19 (78.3 to 100 %) 1 (0.2 to 22 %) "
-        "0 (0 to 14 %) 0 (0 to 14 %) 0 of 30,000 (below 0.0100 %) 19 as expected, 1 FAILED"
+        "0 (0 to 14 %) 0 of 30,000 (below 0.0100 %) 19 as expected, 1 FAILED"
     )
 
 

@@ -18,7 +18,8 @@ _RESULTS = {
     "failed": "FAILED",
     "error": "ERROR",
 }
-_VERDICTS = ("holds", "broken", "inconclusive", "not judged")
+_NOT_JUDGED = "not judged"
+_VERDICTS = ("holds", "broken", "inconclusive", _NOT_JUDGED)
 _REPEAT = re.compile(r"\[repeat\d+\]|-repeat\d+(?=\])|repeat\d+-(?=.*\])")
 """What the id of a repeated test has more than the id of the test itself."""
 
@@ -53,7 +54,7 @@ class Row:
             node=node,
             claim=str(told.get("claim", "")),
             topology=str(told.get("topology", "")),
-            verdict=str(told.get("verdict", "not judged")),
+            verdict=str(told.get("verdict", _NOT_JUDGED)),
             promised_for=str(told.get("promised_for", "")),
             failed=f"{told['failed']:,} of {told['requests']:,}" if judged else "",
             downtime=f"{least:,.0f} to {most:,.0f} ms" if most else "none" if judged else "",
@@ -89,7 +90,9 @@ def rates(rows: Sequence[Row], results: Mapping[str, str], times: int) -> str:
     groups: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         groups[_REPEAT.sub("", row.node)].append(row)
-    heads = ("claim", "topology", "scenario", "runs", *_VERDICTS, "failed in deploys", "so")
+    told = {row.verdict for row in rows}
+    verdicts = [one for one in _VERDICTS if one in told or one != _NOT_JUDGED]
+    heads = ("claim", "topology", "scenario", "runs", *verdicts, "failed in deploys", "so")
     lines = []
     for group in groups.values():
         first, counts = group[0], Counter(row.verdict for row in group)
@@ -100,13 +103,13 @@ def rates(rows: Sequence[Row], results: Mapping[str, str], times: int) -> str:
                 first.topology,
                 _REPEAT.sub("", first.scenario),
                 str(len(group)),
-                *(_rate(counts[verdict], len(group)) for verdict in _VERDICTS),
+                *(_rate(counts[verdict], len(group)) for verdict in verdicts),
                 _pooled(group),
                 ", ".join(f"{count} {what}" for what, count in so.most_common()),
             )
         )
-    told = f"each {times} times; beside a count the rate it may truly be, each bound at 95 %"
-    return f"{told}\n{_aligned(heads, lines)}"
+    said = f"each {times} times; beside a count the rate it may truly be, each bound at 95 %"
+    return f"{said}\n{_aligned(heads, lines)}"
 
 
 def _rate(count: int, runs: int) -> str:
