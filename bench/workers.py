@@ -1,12 +1,14 @@
-"""What two workers on two cores send, beside one process on one core.
+"""The highest rate that two workers on two cores keep, beside one process on one core.
 
 Server and generator share a machine here, so the server is counted in: on one core a generator and
 its server, on two cores two workers, their master and the same server. The row with the server on
-the other core is what one process reaches with a core to itself.
+the other core is what one process reaches with a core to itself: two cores as well, in other use.
 
-Each setup is offered more and more until it completes no more, then takes part at its best rate, in
-turn with the others; ``--rates`` names those rates instead, so that a claim can be put to the test.
-CPU a request is that of each part, its start taken off.
+A rate is kept when every request was answered and the load did its part by its own judgement, so
+what it fell behind with counts against it. In each turn each setup is searched anew for the highest
+one, and the turns alternate; the ratio is that within a turn. ``--rates`` names one rate for each
+instead, so that a claim can be put to the test. CPU a request is that of each part, its start taken
+off.
 """
 
 from __future__ import annotations
@@ -30,13 +32,21 @@ from throughput import START, server  # noqa: E402
 from tiny_server import free_port  # noqa: E402
 from tools import host, markdown  # noqa: E402
 
+from zdtest.summary import REACHED  # noqa: E402
+
+STEP = 1.04
+"""From one rate of the search to the next: what a figure may be short of the truth."""
+STEPS = 18
+"""From the rate that a setup keeps for certain to one, twice as high, that it cannot keep."""
+TRIES = 2
+"""What else the machine does can only take away, so a rate that was not kept is tried again."""
 TICK = os.sysconf("SC_CLK_TCK")
 LOCUST = [sys.executable, "-m", "locust", "-f", str(ROOT / "zdtest" / "load.py")]
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """Which process runs on which cores, as taskset writes them; what it manages for certain."""
+    """Which process runs on which cores, as taskset writes them, and a rate it keeps for certain."""
 
     name: str
     least: int
@@ -60,6 +70,11 @@ class Told:
     @property
     def reached(self) -> float:
         return self.requests / self.seconds
+
+    @property
+    def kept(self) -> bool:
+        """Whether the rate was sent and answered, all of it."""
+        return not self.errors and not self.notes and self.reached >= REACHED * self.rate
 
 
 def setups(cores: list[int]) -> list[Setup]:
@@ -148,50 +163,65 @@ def _cpu(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICK
 
 
-def highest_rate(setup: Setup, url: str, pid: int) -> float:
-    """Return the offered rate, to a sixth, at which it completes most requests a second."""
-    best, at, rate, worse = 0.0, 0.0, float(setup.least), 0
-    while rate < 200_000 and worse < 2:
-        told = run(setup, url, pid, rate, 2)
-        said = f"offered {rate:,.0f}/s, completed {told.reached:,.0f}/s"
-        print(f"  {setup.name}: {said}", file=sys.stderr)
-        if told.reached > best:
-            best, at, worse = told.reached, rate, 0
+def highest(setup: Setup, url: str, pid: int, seconds: int) -> Told:
+    """Return what came of the highest rate that the setup keeps, to a step."""
+    best, low, high = None, 0, STEPS
+    while low < high or best is None:
+        middle = (low + high + 1) // 2
+        told = attempt(setup, url, pid, round(setup.least * STEP**middle), seconds)
+        if told.kept:
+            best, low = told, middle
+        elif high == 0:
+            raise SystemExit(f"{setup.name} does not keep {told.rate:,.0f}/s: expected it to")
         else:
-            worse += 1
-        rate = round(rate * 1.15)
-    return at
+            high = middle - 1
+    if low == STEPS:
+        raise SystemExit(f"{setup.name} keeps {best.rate:,.0f}/s: expected that to be too much")
+    return best
+
+
+def attempt(setup: Setup, url: str, pid: int, rate: float, seconds: int) -> Told:
+    """Return what came of the first try that kept the rate, or of the last one."""
+    for _ in range(TRIES):
+        told = run(setup, url, pid, rate, seconds)
+        verdict = "kept" if told.kept else f"not kept, {told.errors} errors"
+        said = f"offered {rate:,.0f}/s, completed {told.reached:,.0f}/s"
+        print(f"  {setup.name}: {said}: {verdict}", file=sys.stderr)
+        if told.kept:
+            break
+    return told
 
 
 def measure(
     repeats: int, seconds: int, rates: list[float]
 ) -> tuple[str, list[Setup], dict[str, list[Told]]]:
-    """Return the server's name, the setups, and what each told of each repeat."""
+    """Return the server's name, the setups, and what each told of each turn."""
     cores = sorted(os.sched_getaffinity(0))[:2]
     if len(cores) < 2:
         raise SystemExit("only one core: expected two")
     chosen = setups(cores)
     told: dict[str, list[Told]] = {setup.name: [] for setup in chosen}
+    named = dict(zip(told, rates, strict=True)) if rates else {}
     with server(cores[0]) as (name, url):
         pid = _listener(int(url.rpartition(":")[2].strip("/")))
         with contextlib.suppress(OSError):
             # As our load does where it may: on shared cores it would starve its server otherwise.
             os.setpriority(os.PRIO_PROCESS, pid, -10)
-        best = dict(zip((setup.name for setup in chosen), rates, strict=False))
         starts = {}
         for setup in chosen:
             _move(pid, setup.server)
             starts[setup.name] = run(setup, url, pid, 1, 1)
-            best.setdefault(setup.name, 0.0)
-            best[setup.name] = best[setup.name] or highest_rate(setup, url, pid)
         for turn in range(repeats):
             for setup in chosen if turn % 2 == 0 else reversed(chosen):
                 _move(pid, setup.server)
-                one = run(setup, url, pid, best[setup.name], seconds)
+                if rate := named.get(setup.name):
+                    one = run(setup, url, pid, rate, seconds)
+                else:
+                    one = highest(setup, url, pid, seconds)
                 for part, start in starts[setup.name].cpu.items():
                     one.cpu[part] -= start
                 told[setup.name].append(one)
-                print(f"  {setup.name}: {one.reached:,.0f}/s", file=sys.stderr)
+                print(f"{setup.name}: {one.reached:,.0f}/s", file=sys.stderr)
     return name, chosen, told
 
 
@@ -210,32 +240,37 @@ def _listener(port: int) -> int:
 
 
 def table(chosen: list[Setup], told: dict[str, list[Told]]) -> str:
-    """Return the medians as Markdown, the spread of the rates beside them."""
+    """Return the medians of the turns as Markdown, and how far the turns lie apart."""
     rows = []
-    speed = {name: statistics.median(one.reached for one in runs) for name, runs in told.items()}
-    base = speed[chosen[0].name]
+    base = [one.reached for one in told[chosen[0].name]]
     for setup in chosen:
         runs = told[setup.name]
-        spread = f"{min(r.reached for r in runs):,.0f}–{max(r.reached for r in runs):,.0f}"
+        reached = [one.reached for one in runs]
+        ratios = [here / there for here, there in zip(reached, base, strict=True)]
         cpu = [
             statistics.median(one.cpu.get(part, 0.0) / one.requests * 1e6 for one in runs)
             for part in ("generator", "master", "server")
         ]
-        errors = sum(one.errors for one in runs)
-        ratio = f"{speed[setup.name] / base:.2f} ×"
-        rows.append([setup.name, f"{speed[setup.name]:,.0f}", spread, ratio])
-        rows[-1] += [f"{each:.1f}" if each else "–" for each in cpu] + [str(errors)]
-    head = ["setup", "requests/s", "least–most", "ratio"]
+        row = [setup.name, spread(reached, ",.0f"), spread(ratios, ".2f")]
+        row += [f"{each:.1f}" if each else "–" for each in cpu]
+        rows.append([*row, str(sum(one.errors for one in runs))])
+    head = ["setup", "requests/s", "ratio"]
     head += ["CPU µs a request: generator", "master", "server", "errors"]
     return markdown(head, rows)
 
 
+def spread(values: list[float], how: str) -> str:
+    """Return the median, and the least and the most of them."""
+    middle, least, most = statistics.median(values), min(values), max(values)
+    return f"{middle:{how}} ({least:{how}}–{most:{how}})"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="one repeat of three seconds")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--seconds", type=int, default=5)
-    parser.add_argument("--rates", default="", help="what each is offered: A,B,C; 0 finds it out")
+    parser.add_argument("--quick", action="store_true", help="one turn of three seconds a rate")
+    parser.add_argument("--repeats", type=int, default=5, help="turns")
+    parser.add_argument("--seconds", type=int, default=4, help="of each rate")
+    parser.add_argument("--rates", default="", help="offer each this: A,B,C")
     parser.add_argument("--json", type=Path, default=ROOT / "reports" / "bench-workers.json")
     options = parser.parse_args()
     if options.quick:
@@ -244,7 +279,9 @@ def main() -> None:
     name, chosen, told = measure(
         options.repeats, options.seconds, [float(rate) for rate in options.rates.split(",") if rate]
     )
-    print(f"\nAgainst {name}, median of {options.repeats}, {options.seconds} s each:\n")
+    print(
+        f"\nAgainst {name}, median (least–most) of {options.repeats} turns, {options.seconds} s a rate:\n"
+    )
     print(table(chosen, told))
     options.json.parent.mkdir(parents=True, exist_ok=True)
     runs = {setup: [asdict(each) for each in all_of_it] for setup, all_of_it in told.items()}

@@ -27,7 +27,7 @@ from zdtest.faults import Fault, armed, at, plan
 from zdtest.faults.cue import PHASES, Cue
 from zdtest.faults.impaired import Impaired, kind
 from zdtest.faults.netem import available
-from zdtest.faults.proof import Heal, look, state
+from zdtest.faults.proof import Heal, look
 from zdtest.strategies import rolling
 
 APP = """
@@ -285,10 +285,10 @@ def test_an_instance_that_ignores_sigterm_is_not_stopped(tmp_path: Path) -> None
 def test_a_frozen_instance_accepts_and_does_not_answer_until_thawed(stack: Tiny) -> None:
     pid = stack.instance("a").pid
     heal = faults.freeze("a").inject(stack)
-    assert state(pid) == "T"
+    assert reaper.state(pid) == "T"
     assert sees(stack.ports["a"]) == "silent"
     heal()
-    assert state(pid) != "T"
+    assert reaper.state(pid) != "T"
     assert sees(stack.ports["a"]) == "reply"
 
 
@@ -296,14 +296,14 @@ def test_a_freeze_that_freezes_nobody_is_an_error(
     stack: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.modules["zdtest.faults.freeze"], "_WITHIN", 0.1)
-    with deaf(stack), pytest.raises(FaultError, match=r"(?s)^freeze a in effect: .*state S"):
+    with deaf(stack), pytest.raises(FaultError, match=r"(?s)^freeze a in effect: .*goes on"):
         faults.freeze("a").inject(stack)
 
 
 def test_a_thaw_that_thaws_nobody_is_an_error(stack: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules["zdtest.faults.freeze"], "_WITHIN", 0.1)
     heal = faults.freeze("a").inject(stack)
-    with deaf(stack), pytest.raises(FaultError, match=r"(?s)^freeze a gone: .*state T"):
+    with deaf(stack), pytest.raises(FaultError, match=r"(?s)^freeze a gone: .*stands still"):
         heal()
     stack.engine.signal(stack.instance("a"), "CONT")
 

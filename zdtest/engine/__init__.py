@@ -1,13 +1,17 @@
-"""The only hands: what starts, signals and ends the processes of a system under test."""
+"""The only hands: what starts, signals and ends the processes of a system under test.
+
+`ProcessEngine` (process.py) runs them as they are, `DockerEngine` (docker.py) in containers; a
+topology that describes an instance as a command and a `Container` runs on both.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-__all__ = ["Engine", "Instance", "Marker", "silent"]
+__all__ = ["Container", "Containers", "Engine", "Instance", "Marker", "Network", "silent"]
 
 
 class Marker(Protocol):
@@ -27,6 +31,7 @@ class Instance:
 
     name: str
     pid: int
+    """Its main process, in this machine's numbering also where it runs in a container."""
     began: int
     """When it started, in the kernel's clock ticks: with `pid` it names one process for ever."""
     version: str
@@ -35,12 +40,42 @@ class Instance:
     """Where in `log` its own output begins."""
 
 
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A bridge network of the run, in which containers find each other by their names."""
+
+    name: str
+    gateway: str
+    """This machine's address on it, such as ``172.18.0.1``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """What an instance in a container is besides its command; plain processes need none of it.
+
+    The run's folder is there, writable, at the path that it has on this machine.
+    """
+
+    image: str = "app"
+    """One of those that `zdtest.engine.images` provides: ``app`` or ``nginx``."""
+    network: Network | None = None
+    """None: the machine's own, where 127.0.0.1 is what it is for everybody else."""
+    publish: Mapping[int, int] = field(default_factory=dict)
+    """Ports inside, each with the port of 127.0.0.1 that leads to it."""
+    mounts: Mapping[str, Path] = field(default_factory=dict)
+    """Absolute paths inside, each with the file or folder of this machine seen there, read-only."""
+
+
 class Engine(Protocol):
     """What a topology and a fault may do; everything started ends with the engine's context."""
 
     run_id: str
     folder: Path
     """The run's folder; logs go to ``logs/<name>.log`` in it."""
+
+    @property
+    def host(self) -> Engine:
+        """The engine of this machine's plain processes: itself, or the one beside it."""
 
     def port(self) -> int:
         """Return a TCP port of 127.0.0.1 that nobody else gets while the engine lives."""
@@ -53,11 +88,18 @@ class Engine(Protocol):
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
         version: str = "",
+        container: Container | None = None,
     ) -> Instance:
         """Return the started instance; it may not serve yet. Raises EngineError."""
 
     def adopt(self, name: str, pid: int, *, beside: Instance, version: str = "") -> Instance:
         """Return the process `pid` that `beside` left running, from now on watched and named."""
+
+    def execute(self, instance: Instance, argv: Sequence[str], *, timeout: float = 30.0) -> str:
+        """Return what the command printed, run where the running `instance` runs.
+
+        Raises EngineError, with that output, unless it exits 0 in time.
+        """
 
     def run(
         self,
@@ -68,7 +110,10 @@ class Engine(Protocol):
         cwd: Path | None = None,
         timeout: float = 60.0,
     ) -> Instance:
-        """Return once the command has exited 0; raises EngineError with its output if not."""
+        """Return once the command has exited 0 on this machine, in no container.
+
+        Raises EngineError with its output if it exits otherwise, or not in time.
+        """
 
     def stop(self, instance: Instance, grace: float = 10.0) -> None:
         """SIGTERM its main process; after `grace` seconds SIGKILL all of it. It has ended then."""
@@ -79,6 +124,9 @@ class Engine(Protocol):
     def signal(self, instance: Instance, name: str) -> None:
         """Send "HUP", "USR1", ... to its main process; "STOP" and "CONT" go to all of it."""
 
+    def frozen(self, instance: Instance) -> bool:
+        """Return whether all of it stands still, as after "STOP"."""
+
     def wait(self, instance: Instance, timeout: float) -> bool:
         """Return whether it has ended within `timeout` seconds."""
 
@@ -87,3 +135,28 @@ class Engine(Protocol):
 
     def logs(self, instance: Instance, tail: int = 20) -> str:
         """Return the last `tail` lines it printed."""
+
+
+@runtime_checkable
+class Containers(Protocol):
+    """An engine of containers: what a topology can ask of it beyond `Engine`."""
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What scripts need to reach this engine and to label what they make.
+
+        ``DOCKER_HOST``; ``COMPOSE``, the command of Docker Compose, "" where there is none;
+        ``ZD_RUN`` and ``ZD_OWNER``, the values of the labels ``zdtest.run`` and ``zdtest.owner``.
+        """
+
+    def image(self, name: str) -> str:
+        """Return the tag of the image of that name, having built it where it is missing."""
+
+    def network(self, name: str) -> Network:
+        """Return the run's bridge network of that name, made when first asked for."""
+
+    def attach(self, name: str, container: str, *, version: str = "") -> Instance:
+        """Return the running `container` that a script made, from now on watched and named.
+
+        Raises EngineError unless it runs and carries this run's label.
+        """

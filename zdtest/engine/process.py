@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 from zdtest.duration import written
-from zdtest.engine import Instance, Marker, kept, ports, reaper, silent
+from zdtest.engine import Container, Instance, Marker, kept, ports, reaper, silent
 from zdtest.engine.watched import Watched
 from zdtest.errors import EngineError
 
@@ -99,6 +99,11 @@ class ProcessEngine:
         kept.note(self.run_id, {"folder": str(self.folder.absolute()), **about})
         self._left = True
 
+    @property
+    def host(self) -> ProcessEngine:
+        """Itself."""
+        return self
+
     def port(self) -> int:
         """Return a port leased until the engine ends."""
         self._leases.append(ports.lease())
@@ -112,6 +117,7 @@ class ProcessEngine:
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
         version: str = "",
+        container: Container | None = None,
     ) -> Instance:
         """Return the started process. Raises EngineError when there is no such command."""
         path = self.folder / "logs" / f"{name}.log"
@@ -170,6 +176,13 @@ class ProcessEngine:
             raise EngineError(f"{name} {fate}\n{self.logs(command)}")
         return command
 
+    def execute(self, instance: Instance, argv: Sequence[str], *, timeout: float = 30.0) -> str:
+        """Return what the command printed; raises EngineError with it unless it exits 0 in time."""
+        if fate := self.fate(instance):
+            raise EngineError(f"{instance.name} {fate}: cannot run {argv[0]} beside it")
+        command = self.run(f"{instance.name}-{Path(argv[0]).name}", argv, timeout=timeout)
+        return self.logs(command, tail=1_000_000)
+
     def stop(self, instance: Instance, grace: float = 10.0) -> None:
         """SIGTERM it, SIGKILL all of it after `grace` seconds; it has ended on return."""
         self.signal(instance, "TERM")
@@ -187,6 +200,10 @@ class ProcessEngine:
         if name == "TERM" and not self.fate(instance):
             self._event("term", instance)
         self._watched[instance].signal(name)
+
+    def frozen(self, instance: Instance) -> bool:
+        """Return whether the kernel says that its main process is stopped."""
+        return reaper.state(instance.pid) == "T"
 
     def wait(self, instance: Instance, timeout: float) -> bool:
         """Return whether it has ended within `timeout` seconds."""

@@ -58,6 +58,14 @@ def find(pid: int) -> Process | None:
     return None if state in b"ZX" else Process(pid, began, session, _labels(pid))
 
 
+def state(pid: int) -> str:
+    """Return the letter that proc(5) gives the process's state, "" when there is none."""
+    try:
+        return _stat(pid)[0].decode()
+    except (OSError, ValueError):
+        return ""
+
+
 def began(pid: int) -> int:
     """Return when the process started, in clock ticks; a zombie tells it too."""
     return _stat(pid)[2]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from zdtest.engine import Instance
 from zdtest.errors import FaultError
-from zdtest.faults.proof import Heal, known, living, proven, state
+from zdtest.faults.proof import Heal, known, living, proven
 from zdtest.topology import Stack
 
 _WITHIN = 2.0
@@ -36,7 +36,7 @@ class Freeze:
         one = living(stack, self.instance, self.name)
         stack.engine.signal(one, "STOP")
         try:
-            proven(f"{self.name} in effect", lambda: _stands(one, True), within=_WITHIN)
+            proven(f"{self.name} in effect", lambda: _stands(stack, one, True), within=_WITHIN)
         except FaultError:
             stack.engine.signal(one, "CONT")
             raise
@@ -44,7 +44,7 @@ class Freeze:
 
     def _thaw(self, stack: Stack, one: Instance) -> None:
         stack.engine.signal(one, "CONT")
-        proven(f"{self.name} gone", lambda: _stands(one, False), within=_WITHIN)
+        proven(f"{self.name} gone", lambda: _stands(stack, one, False), within=_WITHIN)
 
 
 def freeze(instance: str) -> Freeze:
@@ -52,7 +52,9 @@ def freeze(instance: str) -> Freeze:
     return Freeze(instance)
 
 
-def _stands(one: Instance, wanted: bool) -> str:
-    """Return "" when it stands still as `wanted`, else the state it is in."""
-    now = state(one.pid)
-    return "" if (now == "T") == wanted else f"{one.name} is in state {now or 'none: it has ended'}"
+def _stands(stack: Stack, one: Instance, wanted: bool) -> str:
+    """Return "" when it stands still as `wanted`, else what is wrong."""
+    if fate := stack.engine.fate(one):
+        return f"{one.name} {fate}"
+    still = stack.engine.frozen(one)
+    return "" if still == wanted else f"{one.name} {'stands still' if still else 'goes on'}"

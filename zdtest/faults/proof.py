@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from zdtest.engine import Instance, probe
 from zdtest.errors import ConfigError, EngineError, FaultError
@@ -75,13 +73,6 @@ def proven(what: str, missing: Callable[[], str], *, within: float) -> None:
         probe.until(what, missing, timeout=within)
     except EngineError as error:
         raise FaultError(str(error)) from None
-
-
-def state(pid: int) -> str:
-    """Return the letter that proc(5) gives the process's state, "" when there is none."""
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    return ""
 
 
 def known(stack: Stack, name: str, fault: str) -> None:

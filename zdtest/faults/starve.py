@@ -66,7 +66,7 @@ class Starve:
     def _begin(self, engine: Engine, others: list[Instance], cpu: int) -> None:
         argv = [sys.executable, "-I", "-S", burn.__file__, str(cpu), str(self.most)]
         for number in range(self.busy):
-            others.append(engine.start(f"busy-{self.instance}-{number + 1}", argv))
+            others.append(engine.host.start(f"busy-{self.instance}-{number + 1}", argv))
 
     def _end(
         self, engine: Engine, others: list[Instance], one: Instance, allowed: set[int]

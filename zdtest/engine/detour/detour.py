@@ -30,7 +30,7 @@ class Detour:
         self._admin = engine.port()
         ports = map(str, (self.port, target, self._admin, seed))
         argv = [sys.executable, "-m", "zdtest.engine.detour.proxy", *ports]
-        process = engine.start(self._name, argv)
+        process = engine.host.start(self._name, argv)
 
         def missing() -> str:
             with contextlib.suppress(FaultError):
