@@ -53,8 +53,8 @@ def freeze(instance: str) -> Freeze:
 
 
 def _stands(stack: Stack, one: Instance, wanted: bool) -> str:
-    """Return "" when it stands still as `wanted`, else what is wrong."""
-    if fate := stack.engine.fate(one):
-        return f"{one.name} {fate}"
+    """Return "" when it stands still as `wanted`, else what it does; one that has ended is free."""
     still = stack.engine.frozen(one)
-    return "" if still == wanted else f"{one.name} {'stands still' if still else 'goes on'}"
+    if still == wanted:
+        return ""
+    return f"{one.name} {stack.engine.fate(one) or ('stands still' if still else 'goes on')}"
