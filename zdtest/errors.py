@@ -7,6 +7,7 @@
      │   ├─ ConfigError       an option, topology, marker, path or Slo that cannot mean anything
      │   ├─ RecordingError    a run's folder that is missing, foreign, damaged or unwritable
      │   ├─ EngineError       a process or container did not start, become ready or stop
+     │   │   └─ EngineMissing there is no engine here that could run it
      │   ├─ DeployFailed      the deploy command or strategy raised, timed out or exited non-zero
      │   ├─ FaultError        a fault that took no effect, was not undone or never fired
      │   ├─ LoadFailed        the load generator died or never sent its first request
@@ -38,6 +39,10 @@ class RecordingError(ZdError):
 
 class EngineError(ZdError):
     """A process or container did not start, become ready or stop; carries its last output."""
+
+
+class EngineMissing(EngineError):
+    """There is no engine on this machine that could run it; says what would bring one."""
 
 
 class DeployFailed(ZdError):

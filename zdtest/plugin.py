@@ -9,15 +9,16 @@ from __future__ import annotations
 import argparse
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from zdtest.errors import ConfigError, ZdError, unknown
+from zdtest.errors import ConfigError, EngineMissing, ZdError, unknown
 
 if TYPE_CHECKING:
+    from zdtest.engine.offer import Docker, Offer
     from zdtest.scenario import Scenario, Setting
 
 _CLAIM = ("source", "says")
@@ -25,6 +26,7 @@ _MARKERS = (
     "claim(id, source, says): the documented claim that a scenario checks",
     "topology(name, variant='documented', version='v1', **parameters): what to raise",
 )
+_ENGINES = ("auto", "docker", "process")
 _REPEAT = "zd_repeat"
 _MOST = 1000
 _SEED = pytest.StashKey[int]()
@@ -36,9 +38,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("zdtest", "zero-downtime verification")
     group.addoption(
         "--zd-engine",
-        choices=("auto", "process"),
+        choices=_ENGINES,
         default=os.environ.get("ZD_ENGINE", "auto"),
-        help="What runs the topologies (default: auto)",
+        help="What runs the topologies; auto: what the document uses, where it is (default: auto)",
+    )
+    group.addoption(
+        "--zd-nginx-image",
+        default="",
+        metavar="IMAGE",
+        help="Official nginx image to use, such as nginx:stable (default: built from Debian's)",
     )
     group.addoption(
         "--zd-report-dir",
@@ -76,6 +84,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Tell the markers, settle the seed."""
     for text in _MARKERS:
         config.addinivalue_line("markers", text)
+    if (engine := config.getoption("--zd-engine")) not in _ENGINES:  # of the environment
+        raise pytest.UsageError(str(unknown("ZD_ENGINE", engine, _ENGINES)))
     given = config.getoption("--zd-seed")
     config.stash[_SEED] = random.SystemRandom().getrandbits(32) if given is None else given
     config.stash[_RUNS] = []
@@ -84,7 +94,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_report_header(config: pytest.Config) -> str:
     """Say what it takes to run the same again."""
     return (
-        f"zdtest: engine process, seed {config.stash[_SEED]}, "
+        f"zdtest: engine {config.getoption('--zd-engine')}, seed {config.stash[_SEED]}, "
         f"reports in {config.getoption('--zd-report-dir')}"
     )
 
@@ -171,8 +181,55 @@ def zd_seed(request: pytest.FixtureRequest) -> int:
     return _seed(request.node)
 
 
+@pytest.fixture(scope="session")
+def zd_offer(request: pytest.FixtureRequest) -> Iterator[Offer]:
+    """The engines that scenarios run on; Docker is looked for when the first one needs it."""
+    from zdtest.engine.offer import Offer
+
+    option = request.config.getoption
+    say = _say(request.config)
+    with Offer(
+        option("--zd-engine"), keep=option("--zd-keep"), nginx=option("--zd-nginx-image"), tell=say
+    ) as offer:
+        yield offer
+
+
+def _say(config: pytest.Config) -> Callable[[str], None]:
+    """Return what prints a line at once, whatever is being captured."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    capture = config.pluginmanager.get_plugin("capturemanager")
+
+    def say(line: str) -> None:
+        if reporter and capture:
+            with capture.global_and_fixture_disabled():
+                reporter.write_line(f"\n{line}" if reporter.currentfspath else line)
+                reporter.currentfspath = None
+
+    return say
+
+
 @pytest.fixture
-def zd(request: pytest.FixtureRequest, zd_seed: int) -> Iterator[Scenario]:
+def zd_docker(request: pytest.FixtureRequest, zd_offer: Offer) -> Docker | None:
+    """The Docker Engine for this test's topology, None for plain processes.
+
+    The test is skipped where this machine has no engine that could run it, and where another one
+    than it can run on was asked for. Asking for Docker where there is none ends the session.
+    """
+    from zdtest import topology
+
+    able = topology.find(_setting(request.node).topology).engines
+    try:
+        return zd_offer.choose(able)
+    except EngineMissing as error:
+        if zd_offer.kind == "docker" and "docker" in able:
+            pytest.exit(f"--zd-engine docker: {error}", returncode=4)
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def zd(
+    request: pytest.FixtureRequest, zd_seed: int, zd_docker: Docker | None
+) -> Iterator[Scenario]:
     """The topology of the test's marker, raised, ready for load."""
     from zdtest.scenario import scenario
 
@@ -186,7 +243,7 @@ def zd(request: pytest.FixtureRequest, zd_seed: int) -> Iterator[Scenario]:
     _note(request.node, claim=setting.claim.get("id", ""), topology=_named(setting))
     failed = ""
     try:
-        with scenario(setting) as one:
+        with scenario(setting, zd_docker) as one:
             try:
                 yield one
             finally:

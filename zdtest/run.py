@@ -13,7 +13,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,8 @@ from zdtest.host import commit, host
 from zdtest.traffic import Load, Traffic
 
 if TYPE_CHECKING:
+    from zdtest.engine import Engine
+    from zdtest.engine.offer import Docker
     from zdtest.engine.process import ProcessEngine
     from zdtest.slo import Slo
     from zdtest.verdict import Verdict
@@ -39,7 +41,9 @@ Watcher = Callable[[str, Mapping[str, Any]], None]
 class Run:
     """One run in `folder`, on an entered `engine` that ends everything it started.
 
-    `about` is what the manifest tells beside the load: topology, variant, versions, command.
+    The load and the control server are its processes; `system` is what a topology is raised on: the
+    same, or containers. `about` is what the manifest tells beside the load: topology, variant,
+    versions, command.
     """
 
     def __init__(
@@ -49,10 +53,12 @@ class Run:
         mark: EventLog,
         *,
         about: Mapping[str, object],
+        system: Engine | None = None,
         watch: Watcher = lambda phase, news: None,
     ) -> None:
         self.folder = folder
         self.engine = engine
+        self.system: Engine = system or engine
         self.mark = mark
         self._about = dict(about)
         self._watch = watch
@@ -141,12 +147,14 @@ def run(
     *,
     about: Mapping[str, object] | None = None,
     keep: bool = False,
+    docker: Docker | None = None,
     watch: Watcher = lambda phase, news: None,
 ) -> Iterator[Run]:
     """Yield a new run in `folder`; when the context ends nothing that it started is left.
 
-    With `keep` what the engine runs may be left on purpose (`Engine.leave`). Raises RecordingError
-    when the folder holds a run already or can't be written.
+    With `docker` its `system` is containers there. With `keep` what the engine runs may be left on
+    purpose (`Engine.leave`). Raises RecordingError when the folder holds a run already or can't be
+    written.
     """
     from zdtest.engine.process import ProcessEngine
 
@@ -158,16 +166,25 @@ def run(
         name = f"{name_of(folder)}-{secrets.token_hex(2)}"
         engine = ProcessEngine(name, folder, on_event=mark, kept=keep)
         tidy.enter_context(engine)
+        system = tidy.enter_context(_containers(engine, docker, mark)) if docker else engine
         told = {
             "schema": SCHEMA,
             "run": name_of(folder),
             "tool": f"zdtest {__version__}",
-            "engine": "process",
+            "engine": str(docker or "process"),
             "channels": {},
             "host": host(),
             "git": commit(Path.cwd()),
         }
-        yield Run(folder, engine, mark, about={**told, **(about or {})}, watch=watch)
+        yield Run(folder, engine, mark, about={**told, **(about or {})}, system=system, watch=watch)
+
+
+def _containers(
+    host: ProcessEngine, docker: Docker, mark: EventLog
+) -> AbstractContextManager[Engine]:
+    from zdtest.engine.docker import DockerEngine
+
+    return DockerEngine(host, docker.address, docker.images, on_event=mark)
 
 
 def create(folder: Path) -> None:

@@ -19,6 +19,7 @@ from zdtest.topology import Stack, Topology
 from zdtest.traffic import Load
 
 if TYPE_CHECKING:
+    from zdtest.engine.offer import Docker
     from zdtest.faults import Fault, When
     from zdtest.verdict import Verdict
 
@@ -176,8 +177,11 @@ def expect_setting(setting: Setting) -> Topology:
 
 
 @contextmanager
-def scenario(setting: Setting) -> Iterator[Scenario]:
-    """Yield the scenario with its topology up; nothing of it is left afterwards, unless kept."""
+def scenario(setting: Setting, docker: Docker | None = None) -> Iterator[Scenario]:
+    """Yield the scenario with its topology up; nothing of it is left afterwards, unless kept.
+
+    It runs in containers of `docker`, as plain processes without.
+    """
     found = expect_setting(setting)
     about = {
         "topology": found.name,
@@ -189,9 +193,11 @@ def scenario(setting: Setting) -> Iterator[Scenario]:
     }
     folder = fresh(setting.reports, _label(setting))
     with ExitStack() as tidy:
-        one = tidy.enter_context(run(folder, about=about, keep=setting.keep))
-        raised = found.raised(setting.variant, setting.version, one.engine, **setting.parameters)
+        one = tidy.enter_context(run(folder, about=about, keep=setting.keep, docker=docker))
+        raised = found.raised(setting.variant, setting.version, one.system, **setting.parameters)
         stack = tidy.enter_context(raised)
+        if docker:
+            one.about(images=docker.images.told())
         if setting.keep:
             one.engine.leave(url=stack.url, topology=found.name, variant=setting.variant)
         yield Scenario(setting, found, one, stack)

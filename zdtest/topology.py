@@ -142,6 +142,8 @@ class Topology:
     """What clients each variant can carry, as a load spec: its keys are the variants."""
     strategies: tuple[str, ...]
     raises: Raises
+    engines: tuple[str, ...] = ("process",)
+    """What can run it, what the document itself uses first: ``process``, ``docker``."""
 
     @property
     def name(self) -> str:

@@ -155,8 +155,11 @@ class Containers(Protocol):
     def network(self, name: str) -> Network:
         """Return the run's bridge network of that name, made when first asked for."""
 
-    def attach(self, name: str, container: str, *, version: str = "") -> Instance:
-        """Return the running `container` that a script made, from now on watched and named.
+    def attach(self, name: str) -> Instance:
+        """Return the running container that a script labelled ``zdtest.instance=<name>``.
 
-        Raises EngineError unless it runs and carries this run's label.
+        From now on it is watched and named. Raises EngineError where there is none of this run.
         """
+
+    def container(self, instance: Instance) -> str:
+        """Return the name by which ``docker`` knows the instance's container."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 from zdtest.duration import written
-from zdtest.engine import Container, Instance, Marker, kept, ports, reaper, silent
+from zdtest.engine import Container, Instance, Marker, kept, ports, reaper, remains, silent
 from zdtest.engine.watched import Watched
 from zdtest.errors import EngineError
 
@@ -39,6 +39,7 @@ class ProcessEngine:
         self._left = False
         self._watched: dict[Instance, Watched] = {}
         self._leases: list[ports.Lease] = []
+        self._engines: list[str] = []
 
     def __enter__(self) -> ProcessEngine:
         (self.folder / "logs").mkdir(parents=True, exist_ok=True)
@@ -78,9 +79,11 @@ class ProcessEngine:
             self._reaper.stdin.close()
         if self._reaper.wait() and not self._left:
             leaders = [f"{one.pid}:{one.began}" for one in self._watched]
-            if survivors := reaper.end_run(self.run_id, leaders):
-                pids = ", ".join(str(process.pid) for process in survivors)
-                raise EngineError(f"processes that cannot be ended: {pids}")
+            left = [f"process {one.pid}" for one in reaper.end_run(self.run_id, leaders)]
+            for address in self._engines:
+                left += [f"{one.kind} {one.name}" for one in remains.remove(address, self.run_id)]
+            if left:
+                raise EngineError(f"cannot be ended: {', '.join(left)}")
         if not self._left:
             for watched in self._watched.values():
                 watched.join(_KILLED_WITHIN)
@@ -92,12 +95,27 @@ class ProcessEngine:
         labels = {reaper.RUN: self.run_id, reaper.OWNER: f"{pid}:{reaper.began(pid)}"}
         return {**labels, reaper.KEPT: "1"} if self._kept else labels
 
+    def beside(self, address: str) -> None:
+        """From now on what carries this run's label in that Docker Engine ends with the run too."""
+        self._tell(f"{reaper.DOCKER}{address}")
+        self._engines.append(address)
+
     def leave(self, **about: object) -> None:
         """Leave everything running when the context ends, noted with what `about` tells."""
         if not self._kept:
             raise EngineError(f"{self.run_id} cannot be left: expected an engine with kept=True")
         kept.note(self.run_id, {"folder": str(self.folder.absolute()), **about})
         self._left = True
+
+    @property
+    def keeps(self) -> bool:
+        """Whether what it starts may be left."""
+        return self._kept
+
+    @property
+    def left(self) -> bool:
+        """Whether everything goes on when the context ends."""
+        return self._left
 
     @property
     def host(self) -> ProcessEngine:

@@ -5,6 +5,9 @@ Every process of a run carries the run's name in its environment, which children
 that holds the read end of a pipe. When the engine closes the pipe, or dies, the kernel says
 end-of-file, and every labelled process is killed until none is left.
 
+Containers are in another's hands: the engine tells the address of the Docker Engine that has some,
+and they are removed, once nobody is left who could ask for more, as ``remains.py`` does it.
+
 Some servers write their process title over their environment (nginx does). So the engine also
 tells the leaders it started, as ``pid:began`` lines, and the sessions of those that still live
 end with the run.
@@ -14,18 +17,19 @@ The standard library only, and little of it: this has to start quickly in any en
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 RUN, OWNER, KEPT = "ZDTEST_RUN", "ZDTEST_OWNER", "ZDTEST_KEPT"
 """The labels: the run's name, ``pid:began`` of who runs it, and "left running on purpose"."""
 
-KEEP = "keep"
-"""The line that tells the reaper to end nothing."""
+KEEP, DOCKER = "keep", "docker "
+"""The line that tells the reaper to end nothing, and how one begins that tells an address."""
 
 
 class Process(NamedTuple):
@@ -177,12 +181,30 @@ def main(run: str) -> int:
     """End the run at the end of stdin, unless told to keep it; 1 when something outlived that."""
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, signal.SIG_IGN)
-    leaders = set()
-    for line in sys.stdin:
-        if line.strip() == KEEP:
+    leaders, addresses = set(), set()
+    for line in map(str.strip, sys.stdin):
+        if line == KEEP:
             return 0
-        leaders.add(line.strip())
-    return 1 if end_run(run, leaders) else 0
+        if line.startswith(DOCKER):
+            addresses.add(line.removeprefix(DOCKER))
+        else:
+            leaders.add(line)
+    left: list[object] = [*end_run(run, leaders)]
+    for address in addresses:
+        left += _remains().remove(address, run)
+    return 1 if left else 0
+
+
+def _remains() -> Any:
+    """Return the module beside this file, wherever Python looks for modules."""
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "remains.py")
+    spec = importlib.util.spec_from_file_location("zdtest_remains", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 if __name__ == "__main__":

@@ -229,4 +229,5 @@ topology = Topology(
     channels={"documented": _CHANNELS, "hardened": _CHANNELS},
     strategies=Weighted.strategies,
     raises=raised,
+    engines=("process", "docker"),
 )

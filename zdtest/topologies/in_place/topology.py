@@ -90,4 +90,5 @@ topology = Topology(
     },
     strategies=InPlace.strategies,
     raises=raised,
+    engines=("process", "docker"),
 )

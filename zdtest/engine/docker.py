@@ -1,0 +1,327 @@
+"""The engine of containers: Testcontainers starts them, docker-py does the rest.
+
+The load, the control server and a document's scripts are no containers: they are processes of the
+run's `ProcessEngine`, which this one stands on, and whose reaper removes what is left of both.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import docker
+from docker.errors import DockerException
+from requests.exceptions import RequestException
+from testcontainers.core.config import testcontainers_config
+from testcontainers.core.container import DockerContainer
+from testcontainers.core.network import Network as Bridge
+
+from zdtest.engine import Container, Instance, Marker, Network, reaper, remains, silent
+from zdtest.engine.contained import Contained
+from zdtest.engine.daemon import compose
+from zdtest.engine.dockerevents import DockerEvents
+from zdtest.engine.images import Images
+from zdtest.engine.process import ProcessEngine
+from zdtest.errors import EngineError
+
+_KILLED_WITHIN = 10.0
+_CONNECTIONS = 64
+"""At a time: one for each container's output, one for the events, a few for questions."""
+
+# Its reaper is a container from a registry that may not be there, and knows no Compose projects:
+# ours is a process, and removes whatever carries the run's label.
+testcontainers_config.ryuk_disabled = True
+
+
+class DockerEngine:
+    """Starts containers that all end with the context, however this process ends.
+
+    `address` is a Docker Engine's Unix socket on this machine, as ``unix://PATH``. Each container
+    has the machine's network unless told otherwise, nothing on stdin, its output in
+    ``<folder>/logs/<name>.log``, and the run's labels. `on_event` hears of them as from a
+    `ProcessEngine`, and what the Docker Engine itself says, as ``engine.*``.
+    """
+
+    def __init__(
+        self, host: ProcessEngine, address: str, images: Images, *, on_event: Marker = silent
+    ) -> None:
+        self.host = host
+        self.run_id = host.run_id
+        self.folder = host.folder
+        self.images = images
+        self._address = address
+        self._on_event = on_event
+        self._how: dict[str, Any] = {
+            "environment": {"DOCKER_HOST": address},
+            "max_pool_size": _CONNECTIONS,
+        }
+        self._contained: dict[Instance, Contained] = {}
+        self._bridges: dict[str, Bridge] = {}
+        self._started = 0
+        self._known = threading.RLock()
+        """Held while a container becomes an instance: a start of ours is heard of as well."""
+
+    def __enter__(self) -> DockerEngine:
+        with _asked("the Docker Engine"), ExitStack() as tidy:
+            self._client = docker.from_env(**self._how)
+            tidy.callback(self._client.close)
+            self.host.beside(self._address)
+            tidy.enter_context(DockerEvents(self._client, self.run_id, self._on_event, self._heard))
+            self._tidy = tidy.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._tidy:
+            if not self.host.left:
+                remains.remove(self._address, self.run_id, quiet=0)
+                for one in self._contained.values():
+                    one.join(_KILLED_WITHIN)
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What scripts need to reach this engine and to label what they make."""
+        labels = self._labels
+        return {
+            "DOCKER_HOST": self._address,
+            "COMPOSE": " ".join(compose()),
+            "ZD_RUN": labels[remains.RUN],
+            "ZD_OWNER": labels[remains.OWNER],
+        }
+
+    @property
+    def _labels(self) -> dict[str, str]:
+        labels = {remains.RUN: self.run_id, remains.OWNER: str(remains.Owner.me())}
+        return {**labels, remains.KEPT: "1"} if self.host.keeps else labels
+
+    def image(self, name: str) -> str:
+        """Return the tag of the image of that name, having built it where it is missing."""
+        return self.images.get(name).tag
+
+    def network(self, name: str) -> Network:
+        """Return the run's bridge network of that name, made when first asked for."""
+        with _asked(f"network {name}"):
+            if name not in self._bridges:
+                bridge = Bridge(self._how, {"labels": self._labels, "driver": "bridge"})
+                bridge.name = f"zdtest-{self.run_id}-{name}"
+                self._bridges[name] = bridge.create()
+            bridge = self._bridges[name]
+            told = self._client.networks.get(bridge.id).attrs
+        return Network(name, told["IPAM"]["Config"][0]["Gateway"])
+
+    def port(self) -> int:
+        """Return a port of 127.0.0.1 leased until the run ends."""
+        return self.host.port()
+
+    def start(
+        self,
+        name: str,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        version: str = "",
+        container: Container | None = None,
+    ) -> Instance:
+        """Return the started container; our own interpreter is the image's in it.
+
+        Raises EngineError when it cannot be started.
+        """
+        what = container or Container()
+        own = str(self.folder.absolute())
+        with _asked(f"container {name}"), self._known:
+            self._started += 1
+            one = DockerContainer(
+                self.image(what.image),
+                docker_client_kw=self._how,
+                name=f"zdtest-{self.run_id}-{name}-{self._started}",
+                command=["python3" if word == sys.executable else word for word in argv],
+                env={"PYTHONUNBUFFERED": "1", **(env or {})},
+                volumes=[
+                    (own, own, "rw"),
+                    *((str(seen.absolute()), path, "ro") for path, seen in what.mounts.items()),
+                ],
+            ).with_kwargs(
+                working_dir=str(cwd) if cwd else None,
+                labels={**self._labels, remains.INSTANCE: name, remains.VERSION: version},
+                **({} if what.network else {"network": "host"}),
+            )
+            # Never on all addresses, which a bare number would mean.
+            one.ports = {str(port): ("127.0.0.1", at) for port, at in what.publish.items()}
+            if what.network:
+                one.with_network(self._bridges[what.network.name]).with_network_aliases(name)
+            made = one.start().get_wrapped_container()
+            one.get_docker_client().client.close()
+            return self._watch(self._client.containers.get(made.id), name, version)
+
+    def adopt(self, name: str, pid: int, *, beside: Instance, version: str = "") -> Instance:
+        """Return the process of this machine that a script left running, watched and named."""
+        return self.host.adopt(name, pid, beside=beside, version=version)
+
+    def attach(self, name: str) -> Instance:
+        """Return the running container that a script labelled with that name, watched."""
+        label = [f"{remains.RUN}={self.run_id}", f"{remains.INSTANCE}={name}"]
+        with _asked(f"container {name}"), self._known:
+            found = self._client.containers.list(filters={"label": label, "status": "running"})
+            if not found:
+                raise EngineError(f"no container runs as {name}: expected one of this run")
+            return self._taken(found[0])
+
+    def container(self, instance: Instance) -> str:
+        """Return the name by which ``docker`` knows the instance's container."""
+        return str(self._contained[instance].container.name)
+
+    def execute(self, instance: Instance, argv: Sequence[str], *, timeout: float = 30.0) -> str:
+        """Return what the command printed inside the container; raises EngineError unless it did.
+
+        It is given up on after `timeout` seconds, and ends with the container then.
+        """
+        if instance not in self._contained:
+            return self.host.execute(instance, argv, timeout=timeout)
+        if fate := self.fate(instance):
+            raise EngineError(f"{instance.name} {fate}: cannot run {argv[0]} in it")
+        what = f"{argv[0]} in {instance.name}"
+        with _asked(what), self._another(timeout) as client:
+            inside = client.containers.get(self._contained[instance].container.id)
+            code, output = inside.exec_run(list(argv))
+        text = str(output.decode("utf-8", errors="replace"))
+        if code != 0:
+            raise EngineError(f"{what} exited {code}\n{text}")
+        return text
+
+    def run(
+        self,
+        name: str,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        timeout: float = 60.0,
+    ) -> Instance:
+        """Return the command once it has exited 0 on this machine, told how to reach the engine."""
+        return self.host.run(
+            name, argv, env={**self.environment, **(env or {})}, cwd=cwd, timeout=timeout
+        )
+
+    def stop(self, instance: Instance, grace: float = 10.0) -> None:
+        """SIGTERM its main process; SIGKILL after `grace` seconds. It has ended on return."""
+        self.signal(instance, "TERM")
+        if not self.wait(instance, grace):
+            self.kill(instance)
+
+    def kill(self, instance: Instance) -> None:
+        """SIGKILL all of it; it has ended on return."""
+        self.signal(instance, "KILL")
+        if not self.wait(instance, _KILLED_WITHIN):
+            raise EngineError(f"{instance.name} outlives SIGKILL: pid {instance.pid}")
+
+    def signal(self, instance: Instance, name: str) -> None:
+        """Send the signal to its main process; "STOP" and "CONT" act on all of it."""
+        if instance not in self._contained:
+            return self.host.signal(instance, name)
+        with _asked(f"SIG{name} to {instance.name}"):
+            self._contained[instance].signal(name)
+
+    def frozen(self, instance: Instance) -> bool:
+        """Return whether it is paused."""
+        if instance not in self._contained:
+            return self.host.frozen(instance)
+        with _asked(instance.name):
+            return self._contained[instance].frozen
+
+    def wait(self, instance: Instance, timeout: float) -> bool:
+        """Return whether it has ended within `timeout` seconds."""
+        if instance not in self._contained:
+            return self.host.wait(instance, timeout)
+        return self._contained[instance].wait(timeout)
+
+    def fate(self, instance: Instance) -> str:
+        """Return how it ended, "" while it runs."""
+        if instance not in self._contained:
+            return self.host.fate(instance)
+        return self._contained[instance].fate
+
+    def logs(self, instance: Instance, tail: int = 20) -> str:
+        """Return the last `tail` lines it printed."""
+        return self.host.logs(instance, tail)
+
+    def _heard(self, container: str, what: str, labels: Mapping[str, str]) -> None:
+        """A container was started, by whomever, or is being told to end."""
+        if remains.INSTANCE not in labels:
+            return
+        with self._known, _asked(container):
+            if what == "start":
+                self._taken(self._client.containers.get(container))
+            elif what == "kill" and labels.get("signal") == "15":
+                for instance in self._of(container):
+                    if not self.fate(instance):
+                        self._event("term", instance)
+
+    def _of(self, container: str) -> list[Instance]:
+        """Return what was started in that container, in order."""
+        return [one for one, seen in self._contained.items() if seen.container.id == container]
+
+    def _taken(self, container: Any) -> Instance:
+        """Return the instance that runs in the container now, watched from now on at the latest."""
+        pid = container.attrs["State"]["Pid"]
+        for instance in self._of(container.id):
+            if instance.pid == pid:
+                return instance
+        labels = container.labels
+        return self._watch(container, labels[remains.INSTANCE], labels.get(remains.VERSION, ""))
+
+    def _watch(self, container: Any, name: str, version: str) -> Instance:
+        pid = container.attrs["State"]["Pid"]
+        path = self.folder / "logs" / f"{name}.log"
+        path.touch()
+        # One that has ended by now has no pid to tell it apart.
+        began = _began(pid) or -len(self._contained)
+        instance = Instance(name, pid, began, version, path, path.stat().st_size)
+        self._event("started", instance, pid=pid)
+        self._contained[instance] = Contained(
+            container, pid, path, lambda fate: self._event("stopped", instance, exit=fate)
+        )
+        return instance
+
+    def _event(self, what: str, instance: Instance, **about: object) -> None:
+        if instance.version:
+            name, about = "app", {"version": instance.version, **about}
+        else:
+            name = "process"
+        self._on_event(f"{name}.{what}", instance=instance.name, **about)
+
+    @contextmanager
+    def _another(self, timeout: float) -> Iterator[Any]:
+        """Yield a client of its own, which waits no longer than `timeout` seconds."""
+        client = docker.DockerClient(base_url=self._address, timeout=timeout)
+        try:
+            yield client
+        finally:
+            client.close()
+
+
+def _began(pid: int) -> int:
+    """Return when the process started, in clock ticks; 0 for one that has ended."""
+    try:
+        return reaper.began(pid)
+    except OSError:
+        return 0
+
+
+@contextmanager
+def _asked(what: str) -> Iterator[None]:
+    """What the Docker Engine refuses, or does not answer, is an EngineError of one line."""
+    try:
+        yield
+    except (DockerException, RequestException) as error:
+        said = getattr(error, "explanation", None) or error
+        raise EngineError(f"{what}: {str(said).strip().splitlines()[0]}") from error

@@ -1,0 +1,78 @@
+"""What a Docker Engine says that happens to the run's objects, on the run's clock."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from types import TracebackType
+from typing import Any
+
+from docker.errors import DockerException
+from requests.exceptions import RequestException
+
+from zdtest.engine import Marker, remains
+
+_TOLD = {
+    "container": {"create", "start", "kill", "stop", "die", "oom", "pause", "unpause", "restart", "destroy"},
+    "network": {"create", "connect", "disconnect", "destroy"},
+    "volume": {"create", "destroy"},
+}  # fmt: skip
+"""What is marked; health checks' states are too, every single check is not."""
+
+
+class DockerEvents:
+    """Marks each as ``engine.<kind>.<what>`` and tells containers' to `hear`, while entered.
+
+    ``at`` is when the engine says that it was, in seconds on this process's CLOCK_MONOTONIC; the
+    mark itself is made when it is heard, which is later. `hear` gets the container's id, what
+    happened and its labels, on a thread.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        run: str,
+        mark: Marker,
+        hear: Callable[[str, str, Mapping[str, str]], None],
+    ) -> None:
+        self._mark = mark
+        self._hear = hear
+        # The engine's times are the wall's; both clocks are read together, once.
+        self._shift = time.monotonic() - time.time()
+        self._stream = client.events(decode=True, filters={"label": f"{remains.RUN}={run}"})
+        self._thread = threading.Thread(target=self._listen, name="docker events", daemon=True)
+
+    def __enter__(self) -> DockerEvents:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with suppress(OSError, DockerException, RequestException):
+            self._stream.close()
+        self._thread.join(1)
+
+    def _listen(self) -> None:
+        # The stream ends with the engine, or by our closing it from another thread.
+        with suppress(OSError, ValueError, AttributeError, DockerException, RequestException):
+            for event in self._stream:
+                self._one(event)
+
+    def _one(self, event: Mapping[str, Any]) -> None:
+        kind, what = str(event["Type"]), str(event["Action"])
+        about = dict(event["Actor"]["Attributes"])
+        health = what.startswith("health_status")
+        if not health and what not in _TOLD.get(kind, ()):
+            return
+        if kind == "container":
+            self._hear(event["Actor"]["ID"], what, about)
+        told = {"instance": about.get(remains.INSTANCE) or about.get("name", "")}
+        told |= {word: about[word] for word in ("signal", "exitCode") if word in about}
+        at = event["timeNano"] / 1e9 + self._shift
+        self._mark(f"engine.{kind}.{what.replace(': ', '.')}", **told, at=round(at, 6))

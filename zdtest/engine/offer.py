@@ -1,0 +1,116 @@
+"""What engines a session has: plain processes always, Docker where one answers or can be started."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from zdtest.errors import EngineError, EngineMissing
+
+if TYPE_CHECKING:
+    from zdtest.engine.images import Images
+
+KINDS = ("auto", "docker", "process")
+"""What may be asked for: ``auto`` is what the topology's document uses, as far as it is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Docker:
+    """A Docker Engine of this machine that answers, and the images that it runs."""
+
+    address: str
+    """Its socket, as ``unix://PATH``."""
+    version: str
+    private: bool
+    """Whether it is zdtest's own, which ends with its last user."""
+    images: Images
+
+    def __str__(self) -> str:
+        return f"docker {self.version}{', private' if self.private else ''}"
+
+
+class Offer:
+    """Lends engines while it is entered; a private Docker Engine that it started ends then.
+
+    With `keep` that one goes on until ``zdtest engine stop``. `nginx` names another image than the
+    one that is built. `tell` hears of what takes long.
+    """
+
+    def __init__(
+        self,
+        kind: str = "auto",
+        *,
+        keep: bool = False,
+        nginx: str = "",
+        tell: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self.kind = kind
+        self._keep = keep
+        self._nginx = nginx
+        self._tell = tell
+        self._tidy = ExitStack()
+        self._docker: Docker | None = None
+        self._missing = ""
+
+    def __enter__(self) -> Offer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._tidy.close()
+
+    def choose(self, able: Sequence[str]) -> Docker | None:
+        """Return the engine for what runs on those: None means plain processes.
+
+        Raises EngineMissing where this machine has none of them, or none that is wanted.
+        """
+        wanted = [one for one in able if self.kind in ("auto", one)]
+        if not wanted:
+            raise EngineMissing(f"runs on {' or '.join(able)}, not on {self.kind}")
+        for one in wanted[:-1]:
+            if one == "process" or not self.missing():
+                return self._of(one)
+        return self._of(wanted[-1])
+
+    def missing(self) -> str:
+        """Return why there is no Docker Engine, "" where there is one."""
+        try:
+            self.docker()
+        except EngineError as error:
+            return str(error)
+        return ""
+
+    def docker(self) -> Docker:
+        """Return the Docker Engine, a private one started where none answers.
+
+        Raises EngineMissing, each time with the same reason, where there is none.
+        """
+        if self._docker is None:
+            if not self._missing:
+                try:
+                    self._docker = self._found()
+                    return self._docker
+                except EngineError as error:
+                    self._missing = str(error)
+            raise EngineMissing(self._missing)
+        return self._docker
+
+    def _of(self, one: str) -> Docker | None:
+        return None if one == "process" else self.docker()
+
+    def _found(self) -> Docker:
+        """Return what answers, swept of what dead runs left in it; raises EngineError."""
+        from zdtest.engine import daemon, remains
+        from zdtest.engine.images import Images
+
+        reached = self._tidy.enter_context(daemon.reached(keep=self._keep, tell=self._tell))
+        remains.sweep(reached.address)
+        images = Images(reached.address, nginx=self._nginx, tell=self._tell)
+        return Docker(reached.address, reached.version, reached.private, images)
