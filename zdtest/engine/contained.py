@@ -1,4 +1,4 @@
-"""A watched container: its end is known the moment it comes, its output is kept as it is printed."""
+"""A watched container: its end is known the moment it comes, and its output is kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What engines a session has: plain processes always, Docker where one answers or can be started."""
+"""The engines of a session: plain processes, and Docker where one answers or can be started."""
 
 from __future__ import annotations
 
