@@ -104,7 +104,8 @@ class ProcessEngine:
         """Leave everything running when the context ends, noted with what `about` tells."""
         if not self._kept:
             raise EngineError(f"{self.run_id} cannot be left: expected an engine with kept=True")
-        kept.note(self.run_id, {"folder": str(self.folder.absolute()), **about})
+        told = {"folder": str(self.folder.absolute()), "engines": self._engines}
+        kept.note(self.run_id, {**told, **about})
         self._left = True
 
     @property

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from zdtest.engine import Engine, Instance, probe
+from zdtest.engine import Container, Engine, Instance, probe
 from zdtest.engine.detour.detour import Detour
 from zdtest.engine.roster import Roster
 from zdtest.errors import ConfigError, EngineError
@@ -107,7 +107,8 @@ class Balanced:
             spares=[self.place(name) for name in self.slots if name not in self.instances],
         )
         argv = [sys.executable, str(program), "--config", str(path)]
-        self._balancer = self.engine.start("balancer", argv)
+        inside = Container(mounts={str(program.parent): program.parent})
+        self._balancer = self.engine.start("balancer", argv, container=inside)
         probe.serves(self.engine, self._balancer, self._port, "/ping")
         if self._rotation is None:
             self._rotation = Rotation(self.engine, self._balancer, self._admin_port)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from zdtest.engine import Engine, Instance, probe
+from zdtest.engine import Containers, Engine, Instance, probe
 from zdtest.engine.roster import Roster
 from zdtest.topologies import app
 from zdtest.topology import Stack, Topology
@@ -19,10 +19,10 @@ class InPlace:
     instances: tuple[str, ...] = ("app",)
     strategies: tuple[str, ...] = ("recreate",)
 
-    def __init__(self, script: Path, engine: Engine, boot: float) -> None:
+    def __init__(self, scripts: Path, engine: Engine, boot: float) -> None:
         self.engine = engine
         self.journal: Path | None = engine.folder / "journal.jsonl"
-        self._script = script
+        self._scripts = scripts
         self._boot = boot
         self._port = engine.port()
         self._roster = Roster(engine, self._started)
@@ -37,11 +37,17 @@ class InPlace:
         self._roster.start(name, version)
 
     def _started(self, name: str, version: str) -> Instance:
-        told = {"boot_seconds": self._boot, "python": sys.executable}
-        env = app(self._port, name, version, self.journal, **told)
-        script = self.engine.run("start.sh", ["bash", str(self._script)], env=env, cwd=self._work)
+        env = app(self._port, name, version, self.journal, boot_seconds=self._boot)
+        if isinstance(self.engine, Containers):
+            self._run("start-in-docker.sh", {**env, "IMAGE": self.engine.image("app")})
+            return self.engine.attach(name)
+        script = self._run("start.sh", {**env, "PYTHON": sys.executable})
         pid = int((self._work / "app.pid").read_text())
         return self.engine.adopt(name, pid, beside=script, version=version)
+
+    def _run(self, script: str, env: Mapping[str, str]) -> Instance:
+        path = str(self._scripts / script)
+        return self.engine.run(script, ["bash", path], env=env, cwd=self._work)
 
     def stop(self, name: str) -> None:
         """End it as the script does: SIGKILL."""
@@ -74,7 +80,7 @@ class InPlace:
 @contextmanager
 def raised(variant: str, version: str, engine: Engine, *, boot: float = 0.5) -> Iterator[Stack]:
     """Yield the server at `version`; it takes `boot` seconds longer to start than it has to."""
-    stack = InPlace(topology.folder / variant / "start.sh", engine, boot)
+    stack = InPlace(topology.folder / variant, engine, boot)
     stack.start("app", version)
     stack.ready("app")
     yield stack
