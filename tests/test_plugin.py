@@ -125,7 +125,7 @@ def test_scenarios_from_start_to_table(inside, pytester):
         SCENARIOS, "--zd-seed", "7", "--zd-report-dir", "out", "--junitxml", "junit.xml"
     )
     result.assert_outcomes(passed=2, xfailed=1, failed=1, errors=1)
-    result.stdout.fnmatch_lines(["zdtest: engine process, seed 7, reports in out"])
+    result.stdout.fnmatch_lines(["zdtest: engine auto, seed 7, reports in out"])
     # A promise that proves nothing is neither a pass nor what xfail waits for.
     result.stdout.fnmatch_lines(["E *zdtest.Inconclusive: the recorder did not close its file*"])
     result.stdout.fnmatch_lines(["FAILED *::test_unproved - zdtest.*"])
@@ -267,7 +267,7 @@ def test_a_number_of_repeats_that_means_nothing_is_refused(inside, pytester, tim
 def test_without_a_scenario_nothing_is_printed_or_written(inside, pytester):
     result = inside("def test_it(): pass", how=pytester.runpytest_inprocess)
     assert "= zdtest =" not in result.stdout.str()
-    assert re.search(r"zdtest: engine process, seed \d+, reports in reports", result.stdout.str())
+    assert re.search(r"zdtest: engine auto, seed \d+, reports in reports", result.stdout.str())
     assert not (pytester.path / "reports").exists()
 
 

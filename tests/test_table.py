@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zdtest.table import Row, rates, table
+from zdtest.table import Row, kills, rates, table
 
 FACTS = {
     "zdtest.claim": "4a",
@@ -83,3 +83,15 @@ def test_repeats_with_other_parameters_are_other_scenarios():
     ]
     shown = rates(rows, {}, 2).splitlines()[2:]
     assert [line.split()[3] for line in shown] == ["x[1.0]", "x[2.0]", "x"]
+
+
+def test_a_mutant_counts_as_caught_when_every_test_of_it_passed():
+    facts = FACTS | {"zdtest.mutant": "nginx restart"}
+    others = FACTS | {"zdtest.mutant": "nginx slow"}
+    rows = [Row.of("a::b[1]", facts), Row.of("a::b[2]", facts), Row.of("a::c", others)]
+    all_caught = {"a::b[1]": "passed", "a::b[2]": "passed", "a::c": "passed"}
+    assert kills(rows, all_caught) == "mutants: 2 of 2 caught"
+    assert kills(rows, {**all_caught, "a::b[2]": "failed"}) == (
+        "mutants: 1 of 2 caught; not caught: nginx restart"
+    )
+    assert kills(rows, {**all_caught, "a::c": "error"}).endswith("not caught: nginx slow")

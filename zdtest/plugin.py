@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 _CLAIM = ("source", "says")
 _MARKERS = (
     "claim(id, source, says): the documented claim that a scenario checks",
-    "topology(name, variant='documented', version='v1', **parameters): what to raise",
+    "topology(name, variant='documented', version='v1', mutant='', **parameters): what to raise",
+    "full: runs with --zd-full only",
 )
 _ENGINES = ("auto", "docker", "process")
 _REPEAT = "zd_repeat"
@@ -71,6 +72,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--zd-keep",
         action="store_true",
         help="Leave the topologies running; `zdtest down` ends them",
+    )
+    group.addoption(
+        "--zd-full",
+        action="store_true",
+        help="Also run what is marked full, and keep the guides' own timings",
     )
 
 
@@ -121,6 +127,11 @@ def _seed(item: pytest.Item) -> int:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Refuse words that mean nothing before the first test has taken its minute."""
+    if not config.getoption("--zd-full"):
+        left = [item for item in items if item.get_closest_marker("full")]
+        if left:
+            config.hook.pytest_deselected(items=left)
+            items[:] = [item for item in items if item not in set(left)]
     for item in items:
         for marker in item.iter_markers("claim"):
             _check_claim(item, marker)
@@ -169,6 +180,7 @@ def _setting(item: pytest.Item) -> Setting:
         topology=str(marker.args[0]) if marker and marker.args else "",
         variant=str(told.pop("variant", "documented")),
         version=str(told.pop("version", "v1")),
+        mutant=str(told.pop("mutant", "")),
         parameters=told,
         claim={"id": claim.args[0], **claim.kwargs} if claim else {},
         keep=config.getoption("--zd-keep"),
@@ -179,6 +191,12 @@ def _setting(item: pytest.Item) -> Setting:
 def zd_seed(request: pytest.FixtureRequest) -> int:
     """The seed of this test's random choices; the run's manifest keeps it."""
     return _seed(request.node)
+
+
+@pytest.fixture
+def zd_full(request: pytest.FixtureRequest) -> bool:
+    """Whether the guides' own timings are asked for, not scaled ones."""
+    return bool(request.config.getoption("--zd-full"))
 
 
 @pytest.fixture(scope="session")
@@ -241,6 +259,8 @@ def zd(
             pytrace=False,
         )
     _note(request.node, claim=setting.claim.get("id", ""), topology=_named(setting))
+    if setting.mutant:
+        _note(request.node, mutant=f"{setting.topology} {setting.mutant}")
     failed = ""
     try:
         with scenario(setting, zd_docker) as one:
@@ -287,7 +307,7 @@ def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     """Print one table of what was measured, and where it is drawn."""
-    from zdtest.table import Row, rates, table
+    from zdtest.table import Row, kills, rates, table
 
     results: dict[str, str] = {}
     rows: list[Row] = []
@@ -307,6 +327,8 @@ def pytest_terminal_summary(
         terminalreporter.write_line(
             table(rows, results) if times == 1 else rates(rows, results, times)
         )
+        if any(row.mutant for row in rows):
+            terminalreporter.write_line(kills(rows, results))
         _index(terminalreporter, config)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zdtest import duration, topology
+from zdtest import duration, mutant, topology
 from zdtest.engine import Instance
 from zdtest.errors import ConfigError, DeployFailed, Inconclusive, SloViolation, unknown
 from zdtest.run import Run, fresh, judged, run
@@ -37,6 +37,8 @@ class Setting:
     parameters: Mapping[str, object] = dataclasses.field(default_factory=dict)
     claim: Mapping[str, object] = dataclasses.field(default_factory=dict)
     keep: bool = False
+    mutant: str = ""
+    """The fault that is put into the variant on purpose, "" for none."""
 
 
 class Scenario:
@@ -167,11 +169,13 @@ def expect_setting(setting: Setting) -> Topology:
     if not setting.topology:
         raise ConfigError("zd needs @pytest.mark.topology(NAME): expected the topology to raise")
     found = topology.find(setting.topology)
+    if setting.mutant:
+        mutant.find(setting.mutant, found.name)
     if setting.variant not in found.variants:
         raise unknown(f"variant of {found.name}", setting.variant, found.variants)
     for name in setting.parameters:
         if name not in found.parameters:
-            known = ("variant", "version", *found.parameters)
+            known = ("variant", "version", "mutant", *found.parameters)
             raise unknown(f"parameter of {found.name}", name, known)
     return found
 
@@ -186,6 +190,7 @@ def scenario(setting: Setting, docker: Docker | None = None) -> Iterator[Scenari
     about = {
         "topology": found.name,
         "variant": setting.variant,
+        "mutant": setting.mutant,
         "old_version": setting.version,
         "parameters": setting.parameters,
         "claim": setting.claim,
@@ -194,6 +199,8 @@ def scenario(setting: Setting, docker: Docker | None = None) -> Iterator[Scenari
     folder = fresh(setting.reports, _label(setting))
     with ExitStack() as tidy:
         one = tidy.enter_context(run(folder, about=about, keep=setting.keep, docker=docker))
+        if setting.mutant:
+            found = mutant.find(setting.mutant, found.name).made(folder / "mutant")
         raised = found.raised(setting.variant, setting.version, one.system, **setting.parameters)
         stack = tidy.enter_context(raised)
         if docker:

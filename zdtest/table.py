@@ -38,6 +38,8 @@ class Row:
     downtime: str
     deploy_failed: int = 0
     deploy_requests: int = 0
+    mutant: str = ""
+    """The fault that was put into it on purpose, "" for none."""
 
     @property
     def scenario(self) -> str:
@@ -60,6 +62,7 @@ class Row:
             downtime=f"{least:,.0f} to {most:,.0f} ms" if most else "none" if judged else "",
             deploy_failed=int(told.get("deploy_failed", 0)),
             deploy_requests=int(told.get("deploy_requests", 0)),
+            mutant=str(told.get("mutant", "")),
         )
 
 
@@ -79,6 +82,17 @@ def table(rows: Sequence[Row], results: Mapping[str, str]) -> str:
         for row in rows
     ]
     return _aligned(heads, lines)
+
+
+def kills(rows: Iterable[Row], results: Mapping[str, str]) -> str:
+    """Return how many of the mutants were caught, each time, and which were not."""
+    mutants: dict[str, bool] = {}
+    for row in filter(lambda row: row.mutant, rows):
+        caught = results.get(row.node, "") == "passed"
+        mutants[row.mutant] = mutants.get(row.mutant, True) and caught
+    missed = [name for name, caught in mutants.items() if not caught]
+    more = f"; not caught: {', '.join(missed)}" if missed else ""
+    return f"mutants: {len(mutants) - len(missed)} of {len(mutants)} caught{more}"
 
 
 def rates(rows: Sequence[Row], results: Mapping[str, str], times: int) -> str:
