@@ -1,0 +1,335 @@
+"""Keeps a private Docker Engine while somebody uses it, and leaves nothing of it behind.
+
+A process between the engine and its users. Each user is a connection, which the kernel closes when
+the user ends, in whatever way: once the last one is gone the engine ends, unless it is to be kept.
+All that the engine starts, and leaves, stays below this process, as it is the subreaper of all its
+descendants. Should it be killed itself, then the engine gets SIGTERM from the kernel.
+
+It says ``ready`` to each user, or why not, and then understands these lines: ``keep`` and
+``release``, which say whether the engine goes on without users, and ``who``, answered by
+``kept 0|1 PID…``. Who has nothing more to say shuts down its side, and reads an end-of-file once
+the engine has ended, or at once where it goes on.
+
+The standard library only, and nothing of ours: it is started by its path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import importlib.util
+import os
+import re
+import select
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+READY, KEEP, RELEASE, WHO = "ready", "keep", "release", "who"
+"""The lines of its protocol."""
+
+DOCKER, USERS, LOG, LOCK = "docker.sock", "users.sock", "log", "lock"
+"""What is in its folder: the engine's socket and its own, what both print, who may be here."""
+
+STARTED_WITHIN = 60.0
+ENDED_WITHIN = 20.0
+
+_STEP = 0.02
+_SET_PDEATHSIG, _SET_CHILD_SUBREAPER, _MNT_DETACH = 1, 36, 2
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_CONTAINERD = 'version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
+
+
+def main(folder: str, data: str) -> int:
+    """Keep the engine for whoever started this, its first user on stdin, and for those to come."""
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(name, signal.SIG_IGN)
+    if os.fork():
+        os._exit(0)  # what goes on is nobody's child
+    here = Path(folder)
+    # Held until we end: who comes later starts once all of this one is gone.
+    lock = os.open(here / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    log = os.open(here / LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    _LIBC.prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    engine = Engine(here, Path(data))
+    engine.outlive()
+    try:
+        with Users(here / USERS, socket.socket(fileno=os.dup(0))) as users:
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            engine.start()
+            users.serve(engine)
+            engine.empty()
+    finally:
+        engine.end()
+    return 0
+
+
+class Engine:
+    """containerd and dockerd, with a folder for what lives as long as they, and one for images."""
+
+    def __init__(self, folder: Path, data: Path) -> None:
+        self._folder, self._data = folder, data
+        self._exec = folder / "exec"
+        self._address = f"unix://{folder / DOCKER}"
+        self._parts: dict[str, subprocess.Popen[bytes]] = {}
+
+    def outlive(self) -> None:
+        """Return once nothing is left of one whose keeper was killed: it is ending by itself."""
+        limit = time.monotonic() + ENDED_WITHIN
+        while left := _named(self._exec):
+            if set(left.values()) == {"containerd"} or time.monotonic() > limit:
+                for pid in left:
+                    _kill(pid, self._exec)
+            time.sleep(_STEP)
+        self.clear()
+
+    def start(self) -> None:
+        """Start both; they may not answer yet.
+
+        A containerd of its own, because dockerd would share that of the machine's own Docker. The
+        machine's firewall, its forwarding and a bridge named docker0 are not ours to change: the
+        networks that we make find their containers, and this machine them, without.
+        """
+        for one in (self._data, self._exec):
+            one.mkdir(mode=0o700, parents=True, exist_ok=True)
+        under = self._exec / "containerd.sock"
+        # Ours, in the place of those below /etc that the machine's own go by.
+        theirs, mine = self._exec / "containerd.toml", self._exec / "dockerd.json"
+        theirs.write_text(_CONTAINERD)
+        mine.write_text("{}")
+        self._run(
+            "containerd", "--config", theirs, "--log-level", "warn", "--address", under,
+            "--root", self._data / "containerd", "--state", self._exec / "containerd",
+        )  # fmt: skip
+        self._run(
+            "dockerd", "--config-file", mine, "--log-level", "warn", "--containerd", under,
+            "--data-root", self._data, "--exec-root", self._exec, "--host", self._address,
+            "--pidfile", self._exec / "pid", "--bridge=none", "--iptables=false",
+            "--ip6tables=false", "--ip-forward=false", "--ip-masq=false",
+        )  # fmt: skip
+
+    def _run(self, *argv: str | Path) -> None:
+        """Start a part in a session of its own.
+
+        Should we be killed, dockerd gets SIGTERM and ends its containers, for which it needs
+        containerd: that is left to the next keeper.
+        """
+        fate = signal.SIGTERM if argv[0] == "dockerd" else 0
+        self._parts[str(argv[0])] = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            cwd="/",
+            start_new_session=True,
+            preexec_fn=lambda: _LIBC.prctl(_SET_PDEATHSIG, fate, 0, 0, 0),
+        )
+
+    @property
+    def answers(self) -> bool:
+        """Whether it can be asked."""
+        try:
+            return list(_remains().remnants(self._address, "none")) == []
+        except OSError:
+            return False
+
+    @property
+    def over(self) -> bool:
+        """Whether a part of it has ended."""
+        return any(one.poll() is not None for one in self._parts.values())
+
+    def empty(self) -> None:
+        """Remove what runs left in it; nothing is asked of one that does not answer."""
+        remains = _remains()
+        try:
+            for run in {one.run for one in remains.remnants(self._address)}:
+                remains.remove(self._address, run, quiet=0)
+        except OSError:
+            pass
+
+    def end(self) -> None:
+        """End it: no process, mount, interface or socket of it is left on return."""
+        for name, one in reversed(self._parts.items()):  # who uses the other one first
+            if one.poll() is None:
+                one.terminate()
+                try:
+                    one.wait(ENDED_WITHIN)
+                except subprocess.TimeoutExpired:
+                    print(f"{name} still ran after {ENDED_WITHIN:.0f} s", flush=True)
+        _end_children()
+        self.clear()
+
+    def clear(self) -> None:
+        """Take away what engines leave that were killed."""
+        for path in _mounts(self._folder, self._data):
+            _LIBC.umount2(os.fsencode(path), _MNT_DETACH)
+        for bridge in self._bridges():
+            subprocess.run(["ip", "link", "delete", bridge], check=False)
+        shutil.rmtree(self._exec, ignore_errors=True)
+        (self._folder / DOCKER).unlink(missing_ok=True)
+
+    def _bridges(self) -> list[str]:
+        """Return the interfaces that are there of all that the engine ever noted as its own."""
+        noted = self._data / "network" / "files" / "local-kv.db"
+        try:
+            names = re.findall(rb'"BridgeName":"(br-[0-9a-f]{12})"', noted.read_bytes())
+        except OSError:
+            return []
+        here = set(os.listdir("/sys/class/net"))
+        return sorted({name.decode() for name in names} & here)
+
+
+class Users:
+    """Those who use the engine: `first`, and whoever connects to the socket at `path`."""
+
+    def __init__(self, path: Path, first: socket.socket) -> None:
+        self._path = path
+        self._users = {first.fileno(): first}
+        self._left: list[socket.socket] = []
+        """Who waits for the end of the engine, or for hearing that it goes on."""
+        self._kept = self._ready = False
+
+    def __enter__(self) -> Users:
+        self._path.unlink(missing_ok=True)
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(self._path))
+        self._listener.listen(64)
+        self._poll = select.poll()
+        for fd in (self._listener.fileno(), *self._users):
+            self._poll.register(fd, select.POLLIN)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Those whom nobody let in read an end-of-file, and start an engine of their own.
+        self._listener.close()
+        self._path.unlink(missing_ok=True)
+
+    def serve(self, engine: Engine) -> None:
+        """Return when the engine is needed no more, or has ended, or did not come up in time."""
+        limit = time.monotonic() + STARTED_WITHIN
+        while self._users or self._kept:
+            if engine.over or (not self._ready and time.monotonic() > limit):
+                return self._tell("the Docker Engine ended" if engine.over else "no answer")
+            if not self._ready and engine.answers:
+                self._ready = True
+                self._tell(READY)
+            for fd, _ in self._poll.poll(200 if self._ready else _STEP * 1000):
+                self._accept() if fd == self._listener.fileno() else self._hear(fd)
+
+    def _accept(self) -> None:
+        user, _ = self._listener.accept()
+        self._users[user.fileno()] = user
+        self._poll.register(user.fileno(), select.POLLIN)
+        if self._ready:
+            _say(user, READY)
+
+    def _hear(self, fd: int) -> None:
+        """Do as the user says; it has left when it says nothing more."""
+        user = self._users[fd]
+        try:
+            said = user.recv(4096).decode()
+        except OSError:
+            said = ""
+        for line in said.split():
+            if line == WHO:
+                others = (str(_pid(one)) for one in self._users.values() if one is not user)
+                _say(user, " ".join(["kept", str(int(self._kept)), *others]))
+            else:
+                self._kept = {KEEP: True, RELEASE: False}.get(line, self._kept)
+        if not said:
+            self._poll.unregister(fd)
+            self._left.append(self._users.pop(fd))
+            if self._users or self._kept:
+                self._left.pop().close()
+
+    def _tell(self, line: str) -> None:
+        for user in self._users.values():
+            _say(user, line)
+
+
+def _say(user: socket.socket, line: str) -> None:
+    with contextlib.suppress(OSError):  # it has ended, which the next look tells
+        user.sendall(f"{line}\n".encode())
+
+
+def _pid(user: socket.socket) -> int:
+    """Return who connected."""
+    told = user.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return int(struct.unpack("3i", told)[0])
+
+
+def _end_children() -> None:
+    """SIGKILL our children, and theirs that become ours by it, until there are none."""
+    limit = time.monotonic() + ENDED_WITHIN
+    mine = Path("/proc/self/task", str(os.getpid()), "children")
+    while (children := mine.read_text().split()) and time.monotonic() < limit:
+        for pid in children:
+            os.kill(int(pid), signal.SIGKILL)  # ours to wait for: nobody else has its pid yet
+        time.sleep(_STEP)
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return
+
+
+def _named(folder: Path) -> dict[int, str]:
+    """Return the processes with an argument that is the folder or lies in it, and their names."""
+    found = {}
+    for name in os.listdir("/proc"):
+        if name.isdecimal():
+            try:
+                argv = os.fsdecode(Path("/proc", name, "cmdline").read_bytes()).split("\0")
+            except OSError:
+                continue
+            if any(f"{argument}/".startswith(f"{folder}/") for argument in argv):
+                found[int(name)] = Path(argv[0]).name
+    return found
+
+
+def _kill(pid: int, folder: Path) -> None:
+    """SIGKILL the process, never a later one that got its pid."""
+    try:
+        handle = os.pidfd_open(pid)
+    except OSError:
+        return
+    try:
+        if pid in _named(folder):
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+    except OSError:
+        pass  # it has ended, which the next look tells
+    finally:
+        os.close(handle)
+
+
+def _mounts(*folders: Path) -> list[str]:
+    """Return what is mounted at or below the folders, what lies deepest first."""
+    with open("/proc/self/mountinfo", "rb") as file:
+        points = [line.split()[4].decode("unicode_escape") for line in file]
+    below = [one for one in points if any(Path(one).is_relative_to(top) for top in folders)]
+    return sorted(below, key=len, reverse=True)
+
+
+def _remains() -> Any:
+    """Return the module beside this file, wherever Python looks for modules."""
+    spec = importlib.util.spec_from_file_location(
+        "zdtest_remains", Path(__file__).with_name("remains.py")
+    )
+    if spec is None or spec.loader is None:
+        raise ImportError("remains.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2]))
