@@ -145,15 +145,19 @@ def end_run(run: str, leaders: Iterable[str] = ()) -> list[Process]:
     return end(lambda process: process.labels.get(RUN) == run or process.session in sessions)
 
 
+def orphans() -> Iterator[Process]:
+    """Yield what runs whose owner is dead left behind, kept stacks aside."""
+    return filter(_orphaned, processes())
+
+
+def _orphaned(process: Process) -> bool:
+    labels = process.labels
+    return RUN in labels and KEPT not in labels and not alive(labels.get(OWNER, ""))
+
+
 def sweep() -> list[str]:
     """End what runs whose owner is dead left behind, kept stacks aside; return their names."""
-    return _end_all(
-        lambda process: (
-            RUN in process.labels
-            and KEPT not in process.labels
-            and not alive(process.labels.get(OWNER, ""))
-        )
-    )
+    return _end_all(_orphaned)
 
 
 def end_kept(run: str) -> list[str]:
