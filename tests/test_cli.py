@@ -45,7 +45,7 @@ def refused(capsys, *words: object, code: int = 2) -> str:
     ("words", "said"),
     [
         ("", "required: VERB"),
-        ("durin", "unknown verb 'durin': did you mean 'during'? expected one of doctor"),
+        ("durin", "unknown verb 'durin': did you mean 'during'? expected one of clean"),
         ("during", "required: --url"),
         ("during --ulr x", "required: --url"),
         ("judge", "required: RUN"),

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from zdtest import channel, cli, duration, errors, plugin
+from zdtest.cli import exit as codes
 from zdtest.sample import CHANNELS, Outcome
 from zdtest.slo import Slo
 
@@ -145,7 +146,7 @@ def test_every_outcome_is_documented():
 
 def test_every_exit_code_is_documented():
     below = section("Exit codes")
-    for code in (cli.HOLDS, cli.BROKEN, cli.USAGE, cli.INCONCLUSIVE, cli.FAILED):
+    for code in (codes.HOLDS, codes.BROKEN, codes.USAGE, codes.INCONCLUSIVE, codes.FAILED):
         assert f"\n| {code} | " in below
 
 

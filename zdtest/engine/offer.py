@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from zdtest.engine import reaper
 from zdtest.errors import EngineError, EngineMissing
 
 if TYPE_CHECKING:
@@ -35,8 +36,9 @@ class Docker:
 class Offer:
     """Lends engines while it is entered; a private Docker Engine that it started ends then.
 
-    With `keep` that one goes on until ``zdtest engine stop``. `nginx` names another image than the
-    one that is built. `tell` hears of what takes long.
+    What dead runs left is ended first, in each engine when it is lent. With `keep` a private one
+    goes on until ``zdtest engine stop``. `nginx` names another image than the one that is built.
+    `tell` hears of what takes long.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Offer:
         self._missing = ""
 
     def __enter__(self) -> Offer:
+        reaper.sweep()
         return self
 
     def __exit__(

@@ -1,0 +1,142 @@
+"""``zdtest during``: measure your own stack while a command deploys."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zdtest import duration
+from zdtest.cli.exit import FAILED, VERDICTS, say
+from zdtest.cli.judge import SLO_HELP, show
+from zdtest.errors import ConfigError, DeployFailed
+from zdtest.interrupt import die_by
+
+if TYPE_CHECKING:
+    from zdtest.during import Finding, Plan
+    from zdtest.traffic import Load
+
+_D = "(default %(default)s)"
+_LONGEST = 7 * 24 * 3600.0
+
+
+def add_during(verb: argparse.ArgumentParser) -> None:
+    """Add its options."""
+    from zdtest import channel
+
+    add = verb.add_argument
+    add("--url", required=True, help="where users come in")
+    add("--rate", type=float, default=100.0, metavar="N", help="requests/s in all (default 100)")
+    add("--channels", default=channel.DEFAULT, metavar="SPEC", help=_channels_help())
+    add("--slo", default="", metavar="PROMISES", help=SLO_HELP)
+    add("--out", type=Path, metavar="DIR", help="the run's folder (default reports/<time>-during)")
+    add("--duration", metavar="TIME", help="measure for so long, in place of a command")
+    add("--new-version", metavar="V", help="what the new version calls itself; it must be seen")
+    add("--old-version", metavar="V", help="what the old version calls itself")
+    add("--baseline", default="5s", metavar="TIME", help=f"quiet time before {_D}")
+    add("--settle", default="3s", metavar="TIME", help=f"quiet time after {_D}")
+    add("--command-timeout", default="10m", metavar="TIME", help=f"the command is ended then {_D}")
+    add("--workers", type=int, default=1, metavar="N", help=f"processes that send it together {_D}")
+    add("--timeout", default="5s", metavar="TIME", help=f"longest that a request may take {_D}")
+    add("--seed", type=int, metavar="N", help="of the schedule's phases (default: drawn and kept)")
+    add("--expect-status", default="2xx", metavar="LIST", help=f"such as 200,204 or 2xx {_D}")
+    add("--expect-body", default="", metavar="TEXT", help="must be in every body but a stream's")
+    add("--version-header", default="X-App-Version", metavar="NAME", help=f"tells the version {_D}")
+    add("--instance-header", default="X-App-Instance", metavar="NAME", help=f"tells which one {_D}")
+    add("--write-body", default="", metavar="JSON", help="what the write channel posts")
+    add("--insecure", action="store_true", help="accept any certificate")
+    add("command", nargs=argparse.REMAINDER, metavar="-- CMD…", help="what deploys")
+    verb.usage = "zdtest during --url URL [option…] (-- CMD… | --duration TIME)"
+    verb.set_defaults(verb=during)
+
+
+def _channels_help() -> str:
+    from zdtest import channel
+
+    kinds = "; ".join(f"{name}: {meaning}" for name, meaning in channel.MEANING.items())
+    return f"name[+key][=share][@path][~think], comma separated (default %(default)s). {kinds}"
+
+
+def during(options: argparse.Namespace) -> int:
+    """Measure while a command runs, print the verdict, write the run's folder."""
+    from zdtest import during as work
+    from zdtest.command import expect_command
+    from zdtest.preflight import path_of
+    from zdtest.run import fresh
+    from zdtest.slo import Slo
+
+    command = options.command[1:] if options.command[:1] == ["--"] else options.command
+    if bool(command) == bool(options.duration):
+        raise ConfigError("expected a command after --, or --duration in its place; not both")
+    if command:
+        expect_command(command)
+    plan = work.Plan(
+        url=options.url,
+        load=_load(options, path_of(options.url)),
+        slo=Slo.parse(options.slo),
+        folder=options.out or Path("reports"),
+        command=command,
+        duration=_seconds(options, "duration", least=0.1) if options.duration else None,
+        limit=_seconds(options, "command_timeout", least=0.1),
+        baseline=_seconds(options, "baseline"),
+        settle=_seconds(options, "settle"),
+        old_version=options.old_version,
+        new_version=options.new_version,
+    )
+    _expect_answers(plan, options)
+    if options.out is None:
+        plan = dataclasses.replace(plan, folder=fresh(plan.folder, "during"))
+    return _tell(work.during(plan), plan.folder)
+
+
+def _expect_answers(plan: Plan, options: argparse.Namespace) -> None:
+    """Ask once for each page that the load will ask for and that answers at once."""
+    from zdtest.preflight import expect_answer
+    from zdtest.status import statuses
+
+    expected = statuses(options.expect_status)
+    lanes = plan.load.lanes()
+    for path in dict.fromkeys(one.path for one in lanes if one.name in ("new", "reused", "idle")):
+        expect_answer(plan.url, path, expected, verify=not options.insecure)
+
+
+def _tell(found: Finding, folder: Path) -> int:
+    """Print what came of a measurement and return its exit code, or die as we were told to."""
+    show(found.verdict, folder)
+    for trouble in found.troubles:
+        say(trouble, FAILED)
+    if found.signal is not None:
+        sys.stdout.flush()
+        die_by(found.signal)
+    failed = any(isinstance(trouble, DeployFailed) for trouble in found.troubles)
+    return FAILED if failed else VERDICTS[found.verdict.verdict]
+
+
+def _load(options: argparse.Namespace, path: str) -> Load:
+    from zdtest.traffic import Load
+
+    names = ("expect-status", "expect-body", "version-header", "instance-header", "write-body")
+    passed = {name: getattr(options, name.replace("-", "_")) for name in names}
+    seed = {} if options.seed is None else {"seed": options.seed}
+    return Load(
+        rate=options.rate,
+        channels=options.channels,
+        path=path,
+        timeout=_seconds(options, "timeout"),
+        workers=options.workers,
+        options={**passed, "insecure": options.insecure},
+        **seed,
+    )
+
+
+def _seconds(options: argparse.Namespace, name: str, least: float = 0.0) -> float:
+    option = f"--{name.replace('_', '-')}"
+    given = getattr(options, name)
+    found = duration.seconds(given, what=option)
+    if not least <= found <= _LONGEST:
+        raise ConfigError(
+            f"{option} {given!r}: expected {duration.written(least)} to {_LONGEST / 3600:.0f}h"
+        )
+    return found

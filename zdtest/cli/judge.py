@@ -1,0 +1,84 @@
+"""``zdtest judge`` and ``zdtest report``: what was recorded, judged and drawn again."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zdtest.cli.exit import HOLDS, VERDICTS
+from zdtest.errors import ConfigError
+
+if TYPE_CHECKING:
+    from zdtest.slo import Slo
+    from zdtest.verdict import Verdict
+
+SLO_HELP = "promises that differ from the default, such as failed=0,slow=2s"
+
+
+def add_judge(verb: argparse.ArgumentParser) -> None:
+    """Add its options."""
+    verb.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
+    verb.add_argument("--slo", metavar="PROMISES", help=f"{SLO_HELP} (default: the run's own)")
+    verb.set_defaults(verb=judge)
+
+
+def judge(options: argparse.Namespace) -> int:
+    """Judge a recorded run again, from its files alone."""
+    from zdtest.run import judged
+
+    verdict = judged(options.run, _slo(options))
+    show(verdict, options.run)
+    return VERDICTS[verdict.verdict]
+
+
+def _slo(options: argparse.Namespace) -> Slo:
+    """Return the promises asked for, else those that the run was judged by."""
+    from zdtest.slo import Slo
+
+    if options.slo is not None:
+        return Slo.parse(options.slo)
+    return _kept_slo(options.run)
+
+
+def _kept_slo(folder: Path) -> Slo:
+    """Return the promises in the run's manifest, the default ones where it tells none."""
+    from zdtest.run import manifest_of
+    from zdtest.slo import Slo
+
+    told = manifest_of(folder).get("slo") or {}
+    try:
+        return Slo.from_dict(told)
+    except ConfigError as error:
+        raise ConfigError(f"{folder}: {error}; judge it by other promises with --slo") from error
+
+
+def add_report(verb: argparse.ArgumentParser) -> None:
+    """Add its options."""
+    verb.add_argument("run", type=Path, nargs="+", metavar="RUN", help="folders of runs")
+    verb.add_argument(
+        "--index", type=Path, metavar="FILE", help="also write a page that lists them"
+    )
+    verb.set_defaults(verb=report)
+
+
+def report(options: argparse.Namespace) -> int:
+    """Draw recorded runs again; those never judged are judged first."""
+    from zdtest.report import write_index, write_report
+    from zdtest.run import judged, manifest_of
+
+    for folder in options.run:
+        manifest_of(folder)
+    for folder in options.run:
+        if not (folder / "verdict.json").exists():
+            judged(folder, _kept_slo(folder))
+        print(write_report(folder))
+    if options.index:
+        print(write_index(options.run, options.index))
+    return HOLDS
+
+
+def show(verdict: Verdict, folder: Path) -> None:
+    """Print the verdict, and where it is drawn."""
+    print(verdict.summary())
+    print(f"\nreport   {folder / 'report.html'}")
