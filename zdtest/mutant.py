@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from zdtest import topology
+from zdtest import topology as folders
 from zdtest.errors import ConfigError, unknown
 from zdtest.slo import Slo
 
@@ -92,7 +92,7 @@ class Mutant:
         kept = {part.partition("=")[0]: part.partition("=")[2] for part in self.promise.split(",")}
         return Slo.from_dict({**none, **_PATIENT, **kept})
 
-    def made(self, folder: Path) -> topology.Topology:
+    def made(self, folder: Path) -> folders.Topology:
         """Return the topology, copied into `folder` with the patch applied.
 
         Raises ConfigError, with what git says, where the patch does not fit the topology any more.
@@ -109,7 +109,7 @@ class Mutant:
             raise ConfigError("no git: expected it for the mutants' patches") from error
         if applied.returncode:
             raise ConfigError(f"{self.patch} does not fit: {applied.stderr.strip()}")
-        return topology.find(str(copy))
+        return folders.find(str(copy))
 
 
 def _head(patch: Path) -> Mapping[str, str]:
@@ -125,7 +125,7 @@ def _head(patch: Path) -> Mapping[str, str]:
 
 def mutants() -> list[Mutant]:
     """Return the mutants of all topologies that come with zdtest, by topology and name."""
-    return [Mutant.read(patch) for patch in sorted(topology.HOME.glob("*/mutants/*.patch"))]
+    return [Mutant.read(patch) for patch in sorted(folders.HOME.glob("*/mutants/*.patch"))]
 
 
 def find(name: str, of: str) -> Mutant:
