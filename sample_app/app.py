@@ -10,6 +10,7 @@ Streams and downloads are sent without holding a worker, as Spring's emitters ar
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import socket
 import time
@@ -180,15 +181,13 @@ class Endpoints:
 
     async def events(self, request: Request) -> Response:
         """Stream numbered events, from 1 or from the one after Last-Event-ID."""
-        try:
-            every = duration(request.query_params.get("every", "1s"), what="every")
-        except SettingsError as error:
-            raise HTTPException(400, str(error)) from error
-        if not _FASTEST <= every <= _SLOWEST:
-            raise _bad("every", "10ms to 60s")
+        every = _asked_time(request, "every", "1s")
+        lasting = _asked_time(request, "for", "") if "for" in request.query_params else math.inf
         last = _whole("Last-Event-ID", request.headers.get("last-event-id", "0"), 10**15)
-        body = events(self._settings, every=every, first=first_after(last, self._settings.release))
-        headers = {"Cache-Control": "no-cache"}
+        first = first_after(last, self._settings.release)
+        body = events(self._settings, every=every, first=first, lasting=lasting)
+        # The second has an nginx before it pass each event on, and collect none.
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
         return StreamingResponse(body, headers=headers, media_type="text/event-stream")
 
     async def download(self, request: Request) -> Response:
@@ -208,6 +207,16 @@ class Endpoints:
         if self._readiness.ready:
             return PlainTextResponse(answer)
         return PlainTextResponse("draining", 503)
+
+
+def _asked_time(request: Request, name: str, default: str) -> float:
+    try:
+        asked = duration(request.query_params.get(name, default), what=name)
+    except SettingsError as error:
+        raise HTTPException(400, str(error)) from error
+    if not _FASTEST <= asked <= _SLOWEST:
+        raise _bad(name, "10ms to 60s")
+    return asked
 
 
 def _asked_sleep(request: Request) -> float:

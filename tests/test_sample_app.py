@@ -188,7 +188,16 @@ def test_a_sleep_lasts_as_long_as_asked(app: App, path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/-1", "/600001", "/1.5", "/9" + "9" * 5000, "/healthcheck/-1", "/events?every=x"]
+    "path",
+    [
+        "/-1",
+        "/600001",
+        "/1.5",
+        "/9" + "9" * 5000,
+        "/healthcheck/-1",
+        "/events?every=x",
+        "/events?for=0",
+    ],
 )
 def test_a_number_that_means_nothing_is_a_bad_request(app: App, path: str) -> None:
     assert app.ask(path).status == 400
@@ -351,6 +360,20 @@ def test_events_keep_their_schedule_however_many_there_were(app: App) -> None:
 
 def test_events_go_on_after_the_last_one_seen(app: App) -> None:
     assert [n for n, _, _ in messages(app, 2, "10ms", **{"Last-Event-ID": "41"})] == [42, 43]
+
+
+def test_events_end_in_due_form_where_they_are_asked_to(app: App) -> None:
+    client = app.client()
+    try:
+        client.request("GET", "/events?every=20ms&for=90ms")
+        reply = client.getresponse()
+        body = reply.read()  # raises IncompleteRead for one that was cut
+    finally:
+        client.close()
+    assert [line for line in body.split(b"\n") if line.startswith(b"id: ")] == [
+        b"id: %d" % number for number in range(1, 6)
+    ]
+    assert reply.headers["X-Accel-Buffering"] == "no"
 
 
 @pytest.mark.parametrize("length", [0, 1, 65536, 1_000_001])
