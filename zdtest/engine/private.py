@@ -50,7 +50,7 @@ class Private:
 
     def __init__(self, folder: Path | None = None, data: Path | None = None) -> None:
         self.folder = folder or own_folder("engine")
-        self.data = data or _cache() / "zdtest" / "engine"
+        self.data = data or cache_folder("engine")
         self.address = f"unix://{self.folder / keeper.DOCKER}"
 
     def missing(self) -> str:
@@ -166,8 +166,12 @@ class Private:
         return "\n".join(lines[-tail:])
 
 
-def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+def cache_folder(*below: str) -> Path:
+    """Return a folder of this user for what is worth keeping, and can be made again."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(home, "zdtest", *below)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
 
 
 def _found(name: str) -> str | None:
