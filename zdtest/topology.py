@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Protocol, runtime_checkable
 
-from zdtest.engine import Engine, Instance
+from zdtest.engine import Engine, Instance, Marker
 from zdtest.errors import ConfigError, unknown
 
 HOME = Path(__file__).with_name("topologies")
@@ -77,6 +77,18 @@ class Replaces(Protocol):
 
     def replace(self, version: str) -> None:
         """Run it; the new version may not serve yet. Raises EngineError."""
+
+
+@runtime_checkable
+class Scripted(Protocol):
+    """The topology comes with a script of its own that deploys as its document says."""
+
+    def deploy(self, version: str, mark: Marker, *, timeout: float) -> None:
+        """Run it; the instances are afterwards what it made them, also where it failed.
+
+        What the script itself tells is marked when it tells it: ``app.ready``, ``deploy.switch``.
+        Raises EngineError with its last lines unless it exits 0 within `timeout` seconds.
+        """
 
 
 @dataclass(frozen=True, slots=True)

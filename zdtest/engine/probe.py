@@ -23,9 +23,9 @@ class Reply:
     body: str
 
 
-def ask(port: int, path: str, *, timeout: float = 1.0) -> Reply | str:
+def ask(port: int, path: str, *, host: str = "127.0.0.1", timeout: float = 1.0) -> Reply | str:
     """Return the reply to one GET on a new connection, or in words why there is none."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+    connection = http.client.HTTPConnection(host, port, timeout=timeout)
     try:
         connection.request("GET", path, headers={"Connection": "close"})
         reply = connection.getresponse()
@@ -54,7 +54,13 @@ def until(
 
 
 def serves(
-    engine: Engine, instance: Instance, port: int, path: str, *, timeout: float = 15.0
+    engine: Engine,
+    instance: Instance,
+    port: int,
+    path: str,
+    *,
+    host: str = "127.0.0.1",
+    timeout: float = 15.0,
 ) -> None:
     """Return once the instance itself answers GET `path` with 200 from its own version.
 
@@ -67,7 +73,7 @@ def serves(
             raise EngineError(
                 f"{instance.name} {fate} before it was ready\n{engine.logs(instance)}"
             )
-        reply = ask(port, path)
+        reply = ask(port, path, host=host)
         if isinstance(reply, str):
             return reply
         if reply.status != 200:

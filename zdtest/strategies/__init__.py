@@ -14,6 +14,7 @@ from zdtest.strategies.command import command
 from zdtest.strategies.recreate import recreate
 from zdtest.strategies.rollback import rollback
 from zdtest.strategies.rolling import rolling
+from zdtest.strategies.scripted import scripted
 from zdtest.strategies.step import Strategy
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "recreate",
     "rollback",
     "rolling",
+    "scripted",
 ]
 
 
@@ -36,6 +38,7 @@ def find(name: str) -> Strategy:
         "blue_green": blue_green(),
         "canary": canary(),
         "rollback": rollback(),
+        "scripted": scripted(),
     }
     if name not in known:
         raise unknown("strategy", name, known)
