@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from zdtest import __version__
-from zdtest.cli import during, judge, machine, stacks
+from zdtest.cli import during, engine, judge, machine, stacks
 from zdtest.cli.exit import FAILED, INCONCLUSIVE, USAGE, say
 from zdtest.errors import (
     ConfigError,
@@ -96,5 +96,6 @@ _VERBS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
     "down": (stacks.add_down, "end what `up` left running"),
     "clean": (stacks.add_clean, "list and remove what killed runs left behind"),
     "topologies": (machine.add_topologies, "list the documented topologies"),
+    "engine": (engine.add_engine, "start, stop or install a Docker Engine of zdtest's own"),
     "doctor": (machine.add_doctor, "say what this machine can run, and what to install"),
 }

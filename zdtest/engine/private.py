@@ -20,7 +20,7 @@ from zdtest.errors import EngineError, EngineMissing
 _STARTED_WITHIN = keeper.STARTED_WITHIN + 3 * keeper.ENDED_WITHIN
 _ENDED_WITHIN = 3 * keeper.ENDED_WITHIN
 _LONGEST_SOCKET = 100
-_SYSTEM = "/usr/sbin:/sbin"
+SYSTEM = "/usr/sbin:/sbin"
 """Where dockerd and ip are; not every user's path has it."""
 
 
@@ -152,7 +152,7 @@ class Private:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 cwd="/",
-                env={**env, "PATH": f"{env.get('PATH', os.defpath)}:{_SYSTEM}"},
+                env={**env, "PATH": f"{env.get('PATH', os.defpath)}:{SYSTEM}"},
                 start_new_session=True,
                 check=False,
             )
@@ -175,7 +175,7 @@ def cache_folder(*below: str) -> Path:
 
 
 def _found(name: str) -> str | None:
-    return shutil.which(name) or shutil.which(name, path=_SYSTEM)
+    return shutil.which(name) or shutil.which(name, path=SYSTEM)
 
 
 def _say(user: socket.socket, line: str) -> None:
