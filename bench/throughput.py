@@ -39,23 +39,26 @@ http {{
   access_log off; keepalive_requests 100000000; keepalive_timeout 60s; tcp_nodelay on;
   client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
   fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
-  server {{ listen 127.0.0.1:{port} backlog=4096;
+  server {{ listen 127.0.0.1:{port} backlog=4096 reuseport;
     location / {{ add_header X-App-Version v1; return 200 "the whole truth\\n"; }} }}
 }}
 """
 
 
 @contextlib.contextmanager
-def server(core: int) -> Iterator[tuple[str, str]]:
-    """Run nginx on `core`, or the ground truth server where there is none; give (name, URL)."""
+def server(core: int | str, port: int = 0) -> Iterator[tuple[str, str]]:
+    """Run nginx on `core`, or the ground truth server where there is none; give (name, URL).
+
+    Several that are told the same `port` share what comes to it.
+    """
     nginx = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if nginx is None:
         print("nginx is not installed: the ground truth server stands in for it, and is slower")
-        with GroundTruth(core=core) as truth:
+        with GroundTruth(core=int(core)) as truth:
             yield "ground truth server", truth.url
         return
     with tempfile.TemporaryDirectory() as folder:
-        port = free_port()
+        port = port or free_port()
         conf = Path(folder) / "nginx.conf"
         conf.write_text(CONF.format(folder=folder, port=port))
         command = ["taskset", "-c", str(core), nginx, "-p", folder, "-c", str(conf)]
