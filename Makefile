@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 REPORTS ?= reports
 
-.PHONY: help setup scenarios test bench clean
+.PHONY: help setup engine scenarios test bench clean
 
 help:
 	@echo "make scenarios   raise the documented topologies, deploy under load, judge, report"
@@ -28,7 +28,12 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-scenarios: setup
+# A Docker Engine, where none answers and none is installed, unless ZD_ENGINE=process. Where there
+# can be none it says why, and the scenarios run what plain processes can.
+engine: setup
+	@[ "$(ZD_ENGINE)" = process ] || $(BIN)/zdtest engine install || true
+
+scenarios: setup engine
 	@$(BIN)/python -m pytest scenarios/ --zd-report-dir $(REPORTS) $(ARGS); status=$$?; \
 	  echo "report: $(abspath $(REPORTS))/index.html"; exit $$status
 

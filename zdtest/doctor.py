@@ -8,13 +8,15 @@ import os
 import platform
 import resource
 import shutil
-import socket
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from zdtest.errors import ZdError
+
+_IMAGES = 2e9
+"""Bytes that all images take, and what building them takes for a while."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ def findings() -> Iterator[Finding]:
     yield _files()
     yield _priority()
     yield _cores()
-    yield _engine()
+    yield from _engine()
     yield from _programs()
 
 
@@ -113,17 +115,35 @@ def _cores() -> Finding:
     return Finding("cores", count > 1, f"{count}{cure}")
 
 
-def _engine() -> Finding:
-    """Whether a Docker Engine answers on its usual socket; nothing is asked of it."""
-    path = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://")
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            probe.settimeout(2)
-            probe.connect(path)
-    except OSError as error:
-        detail = f"{path}: {error.strerror or error}; scenarios run as processes"
-        return Finding("Docker Engine", False, detail)
-    return Finding("Docker Engine", True, path)
+def _engine() -> Iterator[Finding]:
+    """Whether containers can be run, and what keeps them from it; no engine is started."""
+    from zdtest.engine import daemon, debian
+
+    there = daemon.found()
+    if isinstance(there, daemon.Reached):
+        yield Finding("Docker Engine", True, str(there))
+    elif not (why := daemon.unwilling()):
+        yield Finding("Docker Engine", True, f"{there}; a private one is started when needed")
+    else:
+        cure = debian.forbidding() or "`zdtest engine install` brings one"
+        detail = f"{there}; {why}{f'; {cure}' if debian.engine_lacks() else ''}"
+        yield Finding("Docker Engine", False, f"{detail}; scenarios run as processes")
+    command = " ".join(daemon.compose())
+    cure = f"the topologies in Compose files: apt-get install {debian.compose_package()}"
+    yield Finding("Docker Compose", bool(command), command or cure)
+    yield _room()
+
+
+def _room() -> Finding:
+    """Whether the images have room where a private engine keeps them."""
+    from zdtest.engine.private import Private
+
+    folder = Private().data
+    there = next(one for one in (folder, *folder.parents) if one.exists())
+    free = shutil.disk_usage(there).free
+    works = free >= _IMAGES
+    cure = "" if works else f"; images need {_IMAGES / 1e9:.0f} GB"
+    return Finding("room for images", works, f"{free / 1e9:.1f} GB free in {folder}{cure}")
 
 
 def _programs() -> Iterator[Finding]:
@@ -132,6 +152,7 @@ def _programs() -> Iterator[Finding]:
         "haproxy": "the HAProxy topologies",
         "wrk": "a row of the benchmark",
         "hey": "a row of the benchmark",
+        "debootstrap": "images where no registry answers",
         "chromium": "looking at reports as the tests do",
     }
     for name, purpose in wanted.items():

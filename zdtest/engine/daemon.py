@@ -60,18 +60,23 @@ def reached(*, keep: bool = False, tell: Tell = silent) -> Iterator[Reached]:
     A private one ends with the last who uses it, with `keep` not before ``zdtest engine stop``.
     Raises EngineMissing with the reasons where there is none.
     """
-    asked = os.environ.get("DOCKER_HOST")
-    there = probe(asked or USUAL)
+    there = probe(os.environ.get("DOCKER_HOST") or USUAL)
     if isinstance(there, Reached):
         yield there
         return
-    if asked:
-        raise EngineMissing(f"no Docker Engine: {there}")
     private = Private()
-    if not private.usage() and (why := private.missing()):
-        raise EngineMissing(f"no Docker Engine: {there}; {why}; see `zdtest doctor`")
+    if why := unwilling(private):
+        raise EngineMissing(f"no Docker Engine: {there}; {why}")
     with private.lent(keep=keep, tell=tell) as address:
         yield _private(address)
+
+
+def unwilling(private: Private | None = None) -> str:
+    """Return why no private engine is started here where none answers, "" where one is."""
+    if os.environ.get("DOCKER_HOST"):
+        return "DOCKER_HOST says which one to use: no private one is started"
+    private = private or Private()
+    return "" if private.usage() else private.missing()
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from zdtest.duration import written
-from zdtest.engine.daemon import compose, found
+from zdtest.engine.daemon import Reached, compose, found
 from zdtest.engine.private import SYSTEM, Tell, silent
 from zdtest.errors import EngineError, EngineMissing
 
@@ -20,18 +20,21 @@ _TAIL = 5
 
 def lacking() -> list[str]:
     """Return the packages that zdtest would install here, [] when nothing is missing."""
-    wanted = {
-        "debootstrap": _has("debootstrap"),
-        "debian-archive-keyring": Path(_KEYRING).exists(),
-        _compose_package(): bool(compose()),
-    }
-    if isinstance(found(), str):
+    wanted = {compose_package(): bool(compose())}
+    if os.geteuid() == 0:  # nobody else can bootstrap anything
         wanted |= {
-            "docker.io": _has("dockerd"),
-            "iptables": _has("iptables"),
-            "iproute2": _has("ip"),
+            "debootstrap": _has("debootstrap"),
+            "debian-archive-keyring": Path(_KEYRING).exists(),
         }
-    return sorted(name for name, there in wanted.items() if not there)
+    return sorted([*(name for name, there in wanted.items() if not there), *engine_lacks()])
+
+
+def engine_lacks() -> list[str]:
+    """Return the packages without which there is no Docker Engine, [] where one answers."""
+    if isinstance(found(), Reached):
+        return []
+    wanted = {"docker.io": "dockerd", "iptables": "iptables", "iproute2": "ip"}
+    return [name for name, program in wanted.items() if not _has(program)]
 
 
 def forbidding() -> str:
@@ -41,7 +44,7 @@ def forbidding() -> str:
     if not {"debian", "ubuntu"} & set(_release().values()) or not _has("apt-get"):
         return "this is neither Debian nor Ubuntu: install Docker as your system does"
     if os.geteuid() != 0:
-        return f"not root: sudo apt-get install {' '.join(lacking())}"
+        return f"installing needs root: sudo apt-get install {' '.join(lacking())}"
     return ""
 
 
@@ -53,7 +56,9 @@ def install(*, tell: Tell = silent) -> list[str]:
     if not (packages := lacking()):
         return []
     if why := forbidding():
-        raise EngineMissing(why)
+        raise EngineMissing(
+            f"no {', no '.join(packages)} here; {why}; the scenarios run what can do without"
+        )
     _apt("update", tell=tell)
     _apt("install", *packages, tell=tell)
     compose.cache_clear()
@@ -79,7 +84,7 @@ def _apt(*what: str, tell: Tell) -> None:
     tell(f"{line}  {written(time.monotonic() - began)}")
 
 
-def _compose_package() -> str:
+def compose_package() -> str:
     """Return the name of what brings Docker Compose: Ubuntu's old one no longer runs."""
     return "docker-compose-v2" if _release().get("ID") == "ubuntu" else "docker-compose"
 

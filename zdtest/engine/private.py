@@ -167,11 +167,9 @@ class Private:
 
 
 def cache_folder(*below: str) -> Path:
-    """Return a folder of this user for what is worth keeping, and can be made again."""
+    """Return where this user keeps what can be made again; it may not be there yet."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(home, "zdtest", *below)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder
+    return Path(home, "zdtest", *below)
 
 
 def _found(name: str) -> str | None:

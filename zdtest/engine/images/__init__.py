@@ -177,8 +177,8 @@ def _workshop() -> Iterator[ProcessEngine]:
     folder = cache_folder("workshop")
     with (own_folder() / "workshop").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        shutil.rmtree(folder)  # one that was killed here left it as it was
-        folder.mkdir()
+        shutil.rmtree(folder, ignore_errors=True)  # one that was killed here left it as it was
+        folder.mkdir(parents=True)
         try:
             with ProcessEngine(f"images-{os.getpid()}", folder) as shop:
                 yield shop
