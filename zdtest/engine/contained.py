@@ -28,6 +28,8 @@ class Contained:
 
     def __init__(self, container: Any, pid: int, log: Path, on_end: Callable[[str], None]) -> None:
         self.container = container
+        self.started = str(container.attrs["State"]["StartedAt"])
+        """When, as the engine writes it: no two starts of a container have the same."""
         self._pid = pid
         self._on_end = on_end
         self._fate = ""
@@ -85,7 +87,7 @@ class Contained:
     def _exit(self) -> str:
         """Return how it ended, asked of the engine once the kernel has said that it did."""
         try:
-            while (state := self._state())["Pid"] == self._pid:
+            while (state := self._state())["Running"] and state["Pid"] == self._pid:
                 time.sleep(_STEP)
         except (DockerException, RequestException):
             return "ended"  # removed, with what it had to tell

@@ -67,6 +67,9 @@ class DockerEngine:
         """Held while a container becomes an instance: a start of ours is heard of as well."""
 
     def __enter__(self) -> DockerEngine:
+        # Whoever the images run as has to find what is mounted from it; who may come here from
+        # above is still for the folders above to say.
+        self.folder.chmod(self.folder.stat().st_mode | 0o055)
         with _asked("the Docker Engine"), ExitStack() as tidy:
             self._client = docker.from_env(**self._how)
             tidy.callback(self._client.close)
@@ -262,19 +265,15 @@ class DockerEngine:
             if what == "start":
                 self._taken(self._client.containers.get(container))
             elif what == "kill" and labels.get("signal") == "15":
-                for instance in self._of(container):
-                    if not self.fate(instance):
+                for instance, seen in self._contained.items():
+                    if seen.container.id == container and not seen.fate:
                         self._event("term", instance)
 
-    def _of(self, container: str) -> list[Instance]:
-        """Return what was started in that container, in order."""
-        return [one for one, seen in self._contained.items() if seen.container.id == container]
-
     def _taken(self, container: Any) -> Instance:
-        """Return the instance that runs in the container now, watched from now on at the latest."""
-        pid = container.attrs["State"]["Pid"]
-        for instance in self._of(container.id):
-            if instance.pid == pid:
+        """Return what was last started in the container, watched from now on at the latest."""
+        started = container.attrs["State"]["StartedAt"]
+        for instance, seen in self._contained.items():
+            if (seen.container.id, seen.started) == (container.id, started):
                 return instance
         labels = container.labels
         return self._watch(container, labels[remains.INSTANCE], labels.get(remains.VERSION, ""))
@@ -284,7 +283,7 @@ class DockerEngine:
         path = self.folder / "logs" / f"{name}.log"
         path.touch()
         # One that has ended by now has no pid to tell it apart.
-        began = _began(pid) or -len(self._contained)
+        began = _began(pid) or -1 - len(self._contained)
         instance = Instance(name, pid, began, version, path, path.stat().st_size)
         self._event("started", instance, pid=pid)
         self._contained[instance] = Contained(
