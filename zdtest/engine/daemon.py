@@ -110,14 +110,14 @@ def probe(address: str) -> Reached | str:
         # The first question is asked in no version, so that an engine of any age answers.
         with closing(APIClient(base_url=address, version=OLDEST, timeout=_PATIENCE)) as client:
             told = client.version(api_version=False)
-        if _number(api := str(told.get("ApiVersion", "0"))) < _number(OLDEST):
+        if _number(api := str(told["ApiVersion"])) < _number(OLDEST):
             return (
                 f"{path}: Docker {told.get('Version')} is too old: its API is {api}, "
                 f"expected {OLDEST} (Docker 19.03) or later"
             )
         with closing(APIClient(base_url=address, version=api, timeout=_PATIENCE)) as client:
             info = client.info()
-    except (DockerException, RequestException, ValueError, AttributeError) as error:
+    except (DockerException, RequestException, ValueError, LookupError) as error:
         return f"{path}: no answer from a Docker Engine: {str(error).strip().splitlines()[0]}"
     if why := _elsewhere(info):
         return f"{path}: {why}"

@@ -33,7 +33,7 @@ def engine_lacks() -> list[str]:
     """Return the packages without which there is no Docker Engine, [] where one answers."""
     if isinstance(found(), Reached):
         return []
-    wanted = {"docker.io": "dockerd", "iptables": "iptables", "iproute2": "ip"}
+    wanted = {"docker.io": "dockerd", "iproute2": "ip", "iptables": "iptables"}
     return [name for name, program in wanted.items() if not _has(program)]
 
 

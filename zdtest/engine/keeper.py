@@ -1,13 +1,13 @@
 """Keeps a private Docker Engine while somebody uses it, and leaves nothing of it behind.
 
-A process between the engine and its users. Each user is a connection, which the kernel closes when
-the user ends, in whatever way: once the last one is gone the engine ends, unless it is to be kept.
+A process between the engine and its users. A user is a connection, which the kernel closes when its
+process ends, in whatever way: once the last one is gone the engine ends, unless it is to be kept.
 All that the engine starts, and leaves, stays below this process, as it is the subreaper of all its
 descendants. Should it be killed itself, then the engine gets SIGTERM from the kernel.
 
-It says ``ready`` to each user, or why not, and then understands these lines: ``keep`` and
-``release``, which say whether the engine goes on without users, and ``who``, answered by
-``kept 0|1 PID…``. Who has nothing more to say shuts down its side, and reads an end-of-file once
+Whoever connects may say ``use``, which makes it a user and is answered by ``ready``, or by why not;
+``keep`` and ``release``, which say whether the engine goes on without users; and ``who``, answered
+by ``kept 0|1 PID…``. Who has nothing more to say shuts down its side, and reads an end-of-file once
 the engine has ended, or at once where it goes on.
 
 The standard library only, and nothing of ours: it is started by its path.
@@ -29,10 +29,11 @@ import struct
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-READY, KEEP, RELEASE, WHO = "ready", "keep", "release", "who"
+USE, READY, KEEP, RELEASE, WHO = "use", "ready", "keep", "release", "who"
 """The lines of its protocol."""
 
 DOCKER, USERS, LOG, LOCK = "docker.sock", "users.sock", "log", "lock"
@@ -47,7 +48,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 _CONTAINERD = 'version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
 
 
-def main(folder: str, data: str) -> int:
+def main(folder: str, data: str) -> NoReturn:
     """Keep the engine for whoever started this, its first user on stdin, and for those to come."""
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, signal.SIG_IGN)
@@ -71,7 +72,8 @@ def main(folder: str, data: str) -> int:
             engine.empty()
     finally:
         engine.end()
-    return 0
+    # At once, so that whoever waits for the end-of-file finds no trace of us either.
+    os._exit(0)
 
 
 class Engine:
@@ -188,14 +190,16 @@ class Engine:
 
 
 class Users:
-    """Those who use the engine: `first`, and whoever connects to the socket at `path`."""
+    """Those who use the engine: `first`, and whoever says so at the socket at `path`."""
 
     def __init__(self, path: Path, first: socket.socket) -> None:
         self._path = path
-        self._users = {first.fileno(): first}
+        self._connected = {first.fileno(): first}
+        self._users: set[socket.socket] = set()
         self._left: list[socket.socket] = []
-        """Who waits for the end of the engine, or for hearing that it goes on."""
+        """Who waits for the end of the engine."""
         self._kept = self._ready = False
+        self._used(first)
 
     def __enter__(self) -> Users:
         self._path.unlink(missing_ok=True)
@@ -203,7 +207,7 @@ class Users:
         self._listener.bind(str(self._path))
         self._listener.listen(64)
         self._poll = select.poll()
-        for fd in (self._listener.fileno(), *self._users):
+        for fd in (self._listener.fileno(), *self._connected):
             self._poll.register(fd, select.POLLIN)
         return self
 
@@ -217,7 +221,7 @@ class Users:
         limit = time.monotonic() + STARTED_WITHIN
         while self._users or self._kept:
             if engine.over or (not self._ready and time.monotonic() > limit):
-                return self._tell("the Docker Engine ended" if engine.over else "no answer")
+                return self._tell("it ended" if engine.over else "no answer in time")
             if not self._ready and engine.answers:
                 self._ready = True
                 self._tell(READY)
@@ -225,33 +229,39 @@ class Users:
                 self._accept() if fd == self._listener.fileno() else self._hear(fd)
 
     def _accept(self) -> None:
-        user, _ = self._listener.accept()
-        self._users[user.fileno()] = user
-        self._poll.register(user.fileno(), select.POLLIN)
-        if self._ready:
-            _say(user, READY)
+        one, _ = self._listener.accept()
+        self._connected[one.fileno()] = one
+        self._poll.register(one.fileno(), select.POLLIN)
 
     def _hear(self, fd: int) -> None:
-        """Do as the user says; it has left when it says nothing more."""
-        user = self._users[fd]
+        """Do as one says who is connected, and who leaves by saying nothing more."""
+        one = self._connected[fd]
         try:
-            said = user.recv(4096).decode()
+            said = one.recv(4096).decode()
         except OSError:
             said = ""
         for line in said.split():
-            if line == WHO:
-                others = (str(_pid(one)) for one in self._users.values() if one is not user)
-                _say(user, " ".join(["kept", str(int(self._kept)), *others]))
+            if line == USE:
+                self._used(one)
+            elif line == WHO:
+                _say(one, " ".join(["kept", str(int(self._kept)), *map(_pid, self._users)]))
             else:
                 self._kept = {KEEP: True, RELEASE: False}.get(line, self._kept)
         if not said:
             self._poll.unregister(fd)
-            self._left.append(self._users.pop(fd))
+            self._users.discard(self._connected.pop(fd))
             if self._users or self._kept:
-                self._left.pop().close()
+                one.close()
+            else:
+                self._left.append(one)
+
+    def _used(self, one: socket.socket) -> None:
+        self._users.add(one)
+        if self._ready:
+            _say(one, READY)
 
     def _tell(self, line: str) -> None:
-        for user in self._users.values():
+        for user in self._users:
             _say(user, line)
 
 
@@ -260,10 +270,10 @@ def _say(user: socket.socket, line: str) -> None:
         user.sendall(f"{line}\n".encode())
 
 
-def _pid(user: socket.socket) -> int:
-    """Return who connected."""
+def _pid(user: socket.socket) -> str:
+    """Return which process connected."""
     told = user.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    return int(struct.unpack("3i", told)[0])
+    return str(struct.unpack("3i", told)[0])
 
 
 def _end_children() -> None:
@@ -332,4 +342,8 @@ def _remains() -> Any:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2]))
+    try:
+        main(sys.argv[1], sys.argv[2])
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)  # as main does

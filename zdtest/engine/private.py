@@ -84,10 +84,10 @@ class Private:
         if (user := self._connected()) is None:
             return None
         with closing(user):
-            if _line(user) != keeper.READY:
-                return None
             _say(user, keeper.WHO)
-            _, kept, *pids = _line(user).split() or ("", "0")
+            if not (told := _line(user)):
+                return None  # it is about to end
+            _, kept, *pids = told.split()
             return Usage(kept == "1", tuple(map(int, pids)))
 
     def stop(self) -> Usage | None:
@@ -105,8 +105,10 @@ class Private:
             for connect in (self._connected, lambda: self._started(tell)):
                 if (user := connect()) is None:
                     continue
+                _say(user, keeper.USE)
                 if (said := _line(user)) == keeper.READY:
                     break
+                _leave(user)
                 user.close()
                 if said:
                     raise EngineError(f"the private Docker Engine: {said}\n{self._log()}")
@@ -177,7 +179,8 @@ def _found(name: str) -> str | None:
 
 
 def _say(user: socket.socket, line: str) -> None:
-    with suppress(OSError):  # it has ended: nothing is left to be said
+    """Say it, unless it has ended."""
+    with suppress(OSError):
         user.sendall(f"{line}\n".encode())
 
 
