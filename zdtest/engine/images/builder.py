@@ -97,21 +97,21 @@ class Builder:
 
         It is given up on when nothing comes for so long that nobody is there.
         """
-        began = time.monotonic()
+        began, why = time.monotonic(), ""
         repository, version = _parted(tag)
         try:
             with closing(self._client(_PULL_SILENT_FOR)) as client:
                 for event in client.pull(repository, version, stream=True, decode=True):
-                    if why := event.get("error"):
-                        return str(why)
+                    why = event.get("error", why)
         except NotFound as error:
             return str(error.explanation)
         except DockerException as error:  # before the other one, which it may be as well
             return _one_line(error)
         except RequestException:
             return f"no registry answers within {written(_PULL_SILENT_FOR)}"
-        self._tell(f"image {tag}: pulled in {written(time.monotonic() - began)}")
-        return ""
+        if not why:
+            self._tell(f"image {tag}: pulled in {written(time.monotonic() - began)}")
+        return why
 
     def output(self, name: str, image: str, argv: Sequence[str]) -> str:
         """Return what the command prints in a container of the image, "" when it fails.
@@ -139,18 +139,17 @@ class Builder:
     def _followed(self, events: Iterator[Mapping[str, Any]], steps: Steps, what: str) -> str:
         """Return the id that the engine tells at the end, or raise with its last lines."""
         said: deque[str] = deque(maxlen=_TAIL)
-        built = ""
+        built = why = ""
         for event in events:
             for line in str(event.get("stream", "")).splitlines():
                 if match := _STEP.match(line):
                     steps.begin(match[1], match[2])
                 elif line.strip():
                     said.append(line)
-            if why := event.get("error"):
-                raise EngineError(self._why(what, str(why), said))
+            why = event.get("error", why)
             built = event.get("aux", {}).get("ID", built)
-        if not built:
-            raise EngineError(self._why(what, "the engine ended in the middle", said))
+        if why or not built:
+            raise EngineError(self._why(what, why or "the engine ended in the middle", said))
         return built
 
     def _why(self, what: str, why: str, said: Sequence[str] = ()) -> str:
