@@ -136,7 +136,7 @@ class Images:
         if not shutil.which("debootstrap"):
             raise EngineError(f"{what} here: apt-get install debootstrap")
         tar = shop.folder / "base.tar"
-        argv = [str(recipe.folder / "bootstrap.sh"), str(tar)]
+        argv = ["sh", str(recipe.folder / "bootstrap.sh"), str(tar)]
         with self._timed("image base: debootstrap"):
             _run(shop, "bootstrap", argv, _BOOTSTRAPPED_WITHIN, what)
         with self._timed("image base: taken in by the engine"):
