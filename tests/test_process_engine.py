@@ -131,9 +131,11 @@ def test_a_signal_to_what_has_ended_does_nothing(engine: ProcessEngine, events: 
 def test_the_end_of_a_process_is_an_event_when_it_comes(
     engine: ProcessEngine, events: Events
 ) -> None:
+    began = time.monotonic()
     app = engine.start("a", ["sh", "-c", "exit 3"], version="v1")
     assert engine.wait(app, 5)
     probe.until("event", lambda: "" if len(events) == 2 else str(events), timeout=5)
+    assert began < float(str(events[1][1].pop("happened"))) < time.monotonic()
     assert events == [
         ("app.started", {"instance": "a", "version": "v1", "pid": app.pid}),
         ("app.stopped", {"instance": "a", "version": "v1", "exit": "exited 3"}),

@@ -30,9 +30,15 @@ class EventLog:
             ) from error
 
     def __call__(self, name: str, /, **about: object) -> None:
-        """Note that it is now."""
+        """Note that it is now, or when it `happened`, seconds on CLOCK_MONOTONIC, if that is told.
+
+        Then the line says in ``noted`` when it was heard of.
+        """
         with self._lock:
-            line = {"t": time.monotonic(), "mark": name, **about}
+            now = time.monotonic()
+            happened = about.pop("happened", None)
+            when = {"t": now} if happened is None else {"t": happened, "noted": now}
+            line = {**when, "mark": name, **about}
             if self._file >= 0:
                 os.write(self._file, json.dumps(line, default=str).encode() + b"\n")
             for listener in self._listeners:

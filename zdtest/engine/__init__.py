@@ -18,7 +18,10 @@ class Marker(Protocol):
     """Notes a named moment of the run."""
 
     def __call__(self, name: str, /, **about: object) -> None:
-        """Note that it is now; any thread may call."""
+        """Note that it is now; any thread may call.
+
+        One that is heard of later tells ``happened``, in seconds on CLOCK_MONOTONIC.
+        """
 
 
 def silent(name: str, /, **about: object) -> None:

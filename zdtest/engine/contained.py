@@ -23,10 +23,13 @@ class Contained:
     """What runs in `container` under `pid`, until it ends and `on_end` is called.
 
     Its output is appended to `log`, all of it by the time its end is told. `on_end` gets how it
-    ended, on a thread. A container that was started anew is another one's to watch.
+    ended, and when, in seconds on CLOCK_MONOTONIC, on a thread. A container that was started anew
+    is another one's to watch.
     """
 
-    def __init__(self, container: Any, pid: int, log: Path, on_end: Callable[[str], None]) -> None:
+    def __init__(
+        self, container: Any, pid: int, log: Path, on_end: Callable[[str, float], None]
+    ) -> None:
         self.container = container
         self.started = str(container.attrs["State"]["StartedAt"])
         """When, as the engine writes it: no two starts of a container have the same."""
@@ -79,10 +82,11 @@ class Contained:
                 end.poll()
             finally:
                 os.close(handle)
+        at = time.monotonic()
         self._fate = self._exit()
         self._log.join(_DRAINED_WITHIN)
         self._ended.set()
-        self._on_end(self._fate)
+        self._on_end(self._fate, at)
 
     def _exit(self) -> str:
         """Return how it ended, asked of the engine once the kernel has said that it did."""

@@ -287,7 +287,10 @@ class DockerEngine:
         instance = Instance(name, pid, began, version, path, path.stat().st_size)
         self._event("started", instance, pid=pid)
         self._contained[instance] = Contained(
-            container, pid, path, lambda fate: self._event("stopped", instance, exit=fate)
+            container,
+            pid,
+            path,
+            lambda fate, at: self._event("stopped", instance, exit=fate, happened=at),
         )
         return instance
 

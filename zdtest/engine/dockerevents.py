@@ -28,9 +28,8 @@ _TOLD = {
 class DockerEvents:
     """Marks each as ``engine.<kind>.<what>`` and tells containers' to `hear`, while entered.
 
-    ``at`` is when the engine says that it was, in seconds on this process's CLOCK_MONOTONIC; the
-    mark itself is made when it is heard, which is later. `hear` gets the container's id, what
-    happened and its labels, on a thread.
+    ``happened`` is when the engine says that it was, in seconds on this process's CLOCK_MONOTONIC.
+    `hear` gets the container's id, what happened and its labels, on a thread.
     """
 
     def __init__(
@@ -78,4 +77,4 @@ class DockerEvents:
         told = {"instance": about.get(remains.INSTANCE) or about.get("name", "")}
         told |= {word: about[word] for word in ("signal", "exitCode") if word in about}
         at = event["timeNano"] / 1e9 + self._shift
-        self._mark(f"engine.{kind}.{what.replace(': ', '.')}", **told, at=round(at, 6))
+        self._mark(f"engine.{kind}.{what.replace(': ', '.')}", **told, happened=round(at, 6))

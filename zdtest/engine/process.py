@@ -253,7 +253,7 @@ class ProcessEngine:
             instance.pid,
             handle,
             child,
-            lambda fate: self._event("stopped", instance, exit=fate),
+            lambda fate, at: self._event("stopped", instance, exit=fate, happened=at),
         )
         return instance
 

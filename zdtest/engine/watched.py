@@ -8,6 +8,7 @@ import select
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 
 _WHOLE = {"STOP", "CONT", "KILL"}
@@ -17,7 +18,8 @@ _WHOLE = {"STOP", "CONT", "KILL"}
 class Watched:
     """The process `pid`, our child or one adopted, until it ends and `on_end` is called.
 
-    `handle` is its pidfd, which this object closes. `on_end` gets how it ended, on a thread.
+    `handle` is its pidfd, which this object closes. `on_end` gets how it ended, and when, in
+    seconds on CLOCK_MONOTONIC, on a thread.
     """
 
     def __init__(
@@ -25,7 +27,7 @@ class Watched:
         pid: int,
         handle: int,
         child: subprocess.Popen[bytes] | None,
-        on_end: Callable[[str], None],
+        on_end: Callable[[str, float], None],
     ) -> None:
         self._pid = pid
         self._handle = handle
@@ -73,9 +75,10 @@ class Watched:
         end = select.poll()
         end.register(self._handle, select.POLLIN)
         end.poll()
+        at = time.monotonic()
         with self._reaping:
             if self._child:
                 self._child.wait()
             os.close(self._handle)
             self._ended.set()
-        self._on_end(self.fate)
+        self._on_end(self.fate, at)
