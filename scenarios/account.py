@@ -34,8 +34,10 @@ class Account:
         self.sent = self.due + np.where(np.isnan(lag), 0, lag)
         self.failed = self.samples.outcome != Outcome.ok
         self.write = self.samples.channel == CHANNELS.index("write")
-        log = (zd.folder / "logs" / "balancer.log").read_text().splitlines()
-        self.balancer = [json.loads(line) for line in log if line.startswith("{")]
+        log = zd.folder / "logs" / f"{zd.stack.balancer.name}.log"
+        self.balancer = [
+            json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")
+        ]
         self.app = list(self.recording.journal)
 
     def ids(self, rows) -> set[str]:

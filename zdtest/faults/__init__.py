@@ -12,6 +12,7 @@ from __future__ import annotations
 from zdtest.faults.armed import Plan, armed, plan
 from zdtest.faults.balancer import kill_balancer
 from zdtest.faults.bandwidth import bandwidth
+from zdtest.faults.broken_config import Configured, broken_config
 from zdtest.faults.cue import PHASES, When, at
 from zdtest.faults.failing_health import failing_health
 from zdtest.faults.fault import Balancing, Detoured, Fault, Ported
@@ -26,24 +27,29 @@ from zdtest.faults.restart import restart
 from zdtest.faults.slow_health import slow_health
 from zdtest.faults.starve import starve
 from zdtest.faults.stop import stop
+from zdtest.faults.worker import Working, kill_worker
 
 __all__ = [
     "PHASES",
     "Balancing",
+    "Configured",
     "Detoured",
     "Fault",
     "Networked",
     "Plan",
     "Ported",
     "When",
+    "Working",
     "armed",
     "at",
     "bandwidth",
+    "broken_config",
     "failing_health",
     "freeze",
     "half_open",
     "kill",
     "kill_balancer",
+    "kill_worker",
     "latency",
     "netem",
     "partition",

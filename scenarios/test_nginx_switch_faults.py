@@ -1,0 +1,168 @@
+"""Document 001: what becomes of the switch when something goes wrong with it."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+
+import numpy as np
+import pytest
+from account import UNINTERRUPTED, Account
+
+from zdtest import DeployFailed, SloViolation
+from zdtest.engine import silent
+from zdtest.errors import EngineError
+from zdtest.faults import broken_config, freeze, kill, kill_balancer, kill_worker
+from zdtest.strategies import scripted
+
+QUICK = {"baseline": "1s", "settle": "500ms"}
+CLIENTS = "new=4@/api,reused=4@/api,write=2@/orders"
+FAST = {"boot": 0.0, "second": 0.1}
+# The version before answers again where the new one is gone: that is what it was kept for. A POST
+# in flight on a server that dies is lost, whatever a proxy does, and is counted apart.
+KEPT = dataclasses.replace(UNINTERRUPTED, stale=None, channels=("new", "reused"))
+
+
+def switched(zd):
+    """The new version has the users, and the old one runs on."""
+    scripted()(zd.stack, "v2", silent)
+    zd.version = "v2"
+
+
+@pytest.mark.claim("1c", source="001", says="a new version in trouble is no user's trouble")
+@pytest.mark.topology("nginx_switch", variant="documented", **FAST)
+@pytest.mark.xfail(raises=SloViolation, strict=True, reason="502 until somebody switches back")
+def test_the_new_version_dies(zd):
+    switched(zd)
+    with zd.load(rate=120, channels=CLIENTS, **QUICK), zd.fault(kill("was2"), heal_after="1s"):
+        zd.wait("1.2s")
+    account = Account(zd)
+    down = account.within(account.mark("fault.proven"), account.mark("fault.proven") + 1)
+    assert np.count_nonzero(down) > 50
+    assert account.statuses(down) == {502}
+    zd.expect(UNINTERRUPTED)
+
+
+@pytest.mark.claim("1c", source="001", says="the old version is the fallback")
+@pytest.mark.topology("nginx_switch", variant="hardened", **FAST)
+def test_the_new_version_dies_hardened(zd):
+    switched(zd)
+    with zd.load(rate=120, channels=CLIENTS, **QUICK), zd.fault(kill("was2"), heal_after="1s"):
+        zd.wait("1.2s")
+    zd.expect(KEPT)
+    account = Account(zd)
+    begun, dead = account.mark("fault.begin"), account.mark("app.stopped", instance="was2")
+    failed = account.failed
+    assert not np.any(failed & ~account.write)
+    assert np.all((account.sent[failed] <= dead) & (account.done[failed] >= begun))
+    down = account.within(account.mark("fault.proven"), account.mark("fault.proven") + 1)
+    assert np.all(account.by("was1")[down])
+
+
+@pytest.mark.claim("1c", source="001", says="a new version in trouble is no user's trouble")
+@pytest.mark.topology("nginx_switch", variant="documented", **FAST)
+@pytest.mark.xfail(raises=SloViolation, strict=True, reason="users wait until they give up")
+def test_the_new_version_freezes(zd):
+    switched(zd)
+    with (
+        zd.load(rate=120, channels=CLIENTS, timeout="1s", **QUICK),
+        zd.fault(freeze("was2"), heal_after="1.5s"),
+    ):
+        zd.wait("1.6s")
+    assert Account(zd).outcomes(Account(zd).failed) == {"timeout"}
+    zd.expect(UNINTERRUPTED)
+
+
+@pytest.mark.claim("1c", source="001", says="the old version is the fallback")
+@pytest.mark.topology("nginx_switch", variant="hardened", read_timeout=0.5, **FAST)
+def test_the_new_version_freezes_hardened(zd):
+    switched(zd)
+    with (
+        zd.load(rate=120, channels=CLIENTS, timeout="2s", **QUICK),
+        zd.fault(freeze("was2"), heal_after="1.5s"),
+    ):
+        zd.wait("1.6s")
+    zd.expect(KEPT)
+    account = Account(zd)
+    assert account.statuses(account.failed) <= {504}
+    assert not np.any(account.failed & ~account.write)
+
+
+@pytest.mark.claim("1c", source="001", says="a reload that does not work is no user's trouble")
+@pytest.mark.topology("nginx_switch", variant="documented", **FAST)
+@pytest.mark.xfail(raises=SloViolation, strict=True, reason="a success that nobody got, then down")
+def test_a_broken_config(zd):
+    with zd.load(rate=120, channels=CLIENTS, **QUICK):
+        with zd.fault(broken_config()):
+            zd.deploy("v2", scripted())
+            zd.wait("300ms")
+            rebooted = reboot(zd)
+            zd.wait("300ms")
+        zd.stack.start_balancer()
+    account = Account(zd)
+    assert set(account.samples.version[account.done < rebooted]) == {
+        account.samples.versions.index("v1")
+    }
+    zd.expect(UNINTERRUPTED)
+
+
+def reboot(zd) -> float:
+    """When nginx was ended, to be started again in vain."""
+    now = time.monotonic()
+    zd.stack.engine.kill(zd.stack.balancer)
+    with pytest.raises(EngineError, match="unknown directive"):
+        zd.stack.start_balancer()
+    return now
+
+
+@pytest.mark.claim("1c", source="001", says="what would not start again is not deployed on")
+@pytest.mark.topology("nginx_switch", variant="hardened", **FAST)
+def test_a_broken_config_hardened(zd):
+    with (
+        zd.load(rate=120, channels=CLIENTS, **QUICK),
+        zd.fault(broken_config()),
+        pytest.raises(DeployFailed, match="nginx.conf is broken"),
+    ):
+        zd.deploy("v2", scripted())
+    verdict = zd.judge(UNINTERRUPTED)
+    assert verdict.failed == 0
+    assert zd.stack.running("was2") == ""
+
+
+@pytest.mark.claim("1b", source="001", says="one nginx: what is in its worker is gone with it")
+@pytest.mark.topology(
+    "nginx_switch", variant="hardened", releases={"v1": {"release": "slow:100"}}, **FAST
+)
+def test_a_worker_of_nginx_dies(zd):
+    with zd.load(rate=120, channels=CLIENTS, **QUICK):
+        with zd.fault(kill_worker()):
+            zd.wait("1.2s")
+    zd.judge(UNINTERRUPTED)
+    account = Account(zd)
+    begun, back = account.mark("fault.begin"), account.mark("fault.proven")
+    failed = account.failed
+    assert np.count_nonzero(failed) > 0
+    assert np.all((account.sent[failed] <= back) & (account.done[failed] >= begun))
+    assert account.outcomes(failed) <= {"reset", "closed"}
+
+
+@pytest.mark.claim("1b", source="001", says="one nginx: without it there is nothing")
+@pytest.mark.topology("nginx_switch", variant="hardened", **FAST)
+def test_nginx_is_started_again(zd):
+    switched(zd)
+    with (
+        zd.load(rate=120, channels=CLIENTS, **QUICK),
+        zd.fault(kill_balancer(), heal_after="500ms"),
+    ):
+        zd.wait("1s")
+    with pytest.raises(SloViolation):
+        zd.expect(UNINTERRUPTED)
+    account = Account(zd)
+    dead, healed = account.mark("process.stopped", instance="proxy"), account.mark("fault.end")
+    down = account.within(dead, dead + 0.5)
+    assert np.count_nonzero(down) > 25
+    assert account.outcomes(down) == {"refused"}
+    begun = account.mark("fault.begin")
+    failed = account.failed
+    assert np.all((account.done[failed] >= begun) & (account.sent[failed] <= healed))
+    assert {name for name in account.samples.versions if name} == {"v2"}, "who had the users"

@@ -1,0 +1,79 @@
+#!/bin/bash
+# Document 001: the new build on the idle port, then the switch. ../README.md lists every mend.
+URL=${URL:-http://localhost} WAS_HOST=${WAS_HOST:-localhost}
+WAS1_PORT=${WAS1_PORT:-8081} WAS2_PORT=${WAS2_PORT:-8082}
+INCLUDED=${SPRING_PROFILES_INCLUDE:+$SPRING_PROFILES_INCLUDE,}
+S=${SECOND:-1} # how long one of the document's seconds takes
+
+# find build file
+echo "> 빌드 파일(jar) 확인"
+echo "> APP_VERSION: $APP_VERSION"
+
+# find IDLE PROFILE
+echo "> 현재 구동중인 profile 확인"
+CURRENT_PROFILE=$(curl -k $URL/profiles)
+
+if [ $CURRENT_PROFILE == was1 ]; then
+  IDLE_PROFILE=was2
+  IDLE_PORT=$WAS2_PORT
+elif [ $CURRENT_PROFILE == was2 ]; then
+  IDLE_PROFILE=was1
+  IDLE_PORT=$WAS1_PORT
+else
+  IDLE_PROFILE=was1
+  IDLE_PORT=$WAS1_PORT
+fi
+
+# deploy in IDLE_PORT
+IDLE_PID=$(cat $IDLE_PROFILE.pid 2>/dev/null)
+grep -qs sample_app "/proc/$IDLE_PID/cmdline" || IDLE_PID=
+echo "> $IDLE_PORT 가 사용 중인 PID 확인 : $IDLE_PID"
+if [ -z $IDLE_PID ]; then
+  echo "> 현재 $IDLE_PORT 가 사용 중인 애플리케이션이 없으므로 종료하지 않습니다."
+else
+  echo "> kill -9 $IDLE_PID"
+  kill -9 $IDLE_PID
+  sleep $S $S $S $S $S
+fi
+echo "> $IDLE_PROFILE 를 $IDLE_PORT 포트로 실행합니다."
+export PORT=$IDLE_PORT PROFILE=$INCLUDED$IDLE_PROFILE APP_INSTANCE=$IDLE_PROFILE
+nohup ${PYTHON:-python3} -m sample_app &
+echo $! > $IDLE_PROFILE.pid
+
+# health checking
+echo "> Health check 시작합니다."
+echo "> curl -s http://$WAS_HOST:$IDLE_PORT/healths"
+sleep $S
+
+for retry_count in {1..100}
+do
+  response=$(curl -s http://$WAS_HOST:$IDLE_PORT/healths)
+  up_count=$(echo $response | grep 'UP' | wc -l)
+
+  if [ $up_count -ge 1 ]
+  then
+    echo "> Health check 성공"
+    break
+  else
+    echo "> Health check: ${response}"
+  fi
+
+  if [ $retry_count -eq 100 ]
+  then
+    echo "> Health check 실패. "
+    echo "> Nginx에 연결하지 않고 배포를 종료합니다."
+    exit 1
+  fi
+
+  echo "> Health check 연결 실패. 재시도..."
+  sleep $S
+done
+
+# nginx $service_url switching
+$IN_PROXY sh scripts/switch-serve.sh ${IDLE_PORT}
+$IN_PROXY nginx -p . -c nginx.conf -s reload
+
+curl -k $URL/profiles
+PROXY_PORT=$(curl -k $URL/profiles)
+echo "> Nginx Current Proxy Port: $PROXY_PORT"
+sleep $S
