@@ -439,7 +439,7 @@ def bare(tmp_path, monkeypatch) -> SimpleNamespace:
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.setattr(debian, "SYSTEM", "/nonexistent")
     monkeypatch.setattr(debian, "_KEYRING", "/nonexistent")
-    monkeypatch.setattr(debian, "_release", lambda: {"ID": "debian"})
+    monkeypatch.setattr(debian, "_release", lambda: {"ID": "debian", "VERSION_ID": "12"})
     monkeypatch.setattr(debian.os, "geteuid", lambda: 0)
     monkeypatch.setattr(debian, "found", lambda: "nothing answers")
     monkeypatch.delenv("ZD_ENGINE", raising=False)
@@ -461,8 +461,11 @@ def test_what_is_lacking_is_installed_and_nothing_else(bare, monkeypatch):
     assert "--no-install-recommends" in install
     assert sorted(install.partition(" install ")[2].split()) == EVERYTHING
     assert [line.split("  ")[0].split()[1] for line in told] == ["update", "install"]
+    monkeypatch.setattr(debian, "_release", lambda: {"ID": "debian", "VERSION_ID": "13"})
+    assert sorted(debian.lacking()) == sorted([*EVERYTHING, "docker-cli"])
     monkeypatch.setattr(debian, "found", lambda: Reached("unix:///x", "28.0"))
     monkeypatch.setattr(debian, "compose", lambda: ("docker", "compose"))
+    monkeypatch.setattr(debian, "_has", lambda name: name == "docker")
     monkeypatch.setattr(debian.os, "geteuid", lambda: 1000)
     assert debian.install() == []
 
@@ -480,9 +483,9 @@ def test_where_nothing_can_be_installed_the_reason_is_one_line(bare, monkeypatch
     monkeypatch.delenv("ZD_ENGINE")
     monkeypatch.setattr(debian, "_release", lambda: {"ID": "fedora"})
     assert "this is neither Debian nor Ubuntu" in said()
-    monkeypatch.setattr(debian, "_release", lambda: {"ID": "mint", "ID_LIKE": "ubuntu"})
+    monkeypatch.setattr(debian, "_release", lambda: {"ID": "mint", "ID_LIKE": "ubuntu debian"})
     monkeypatch.setattr(debian.os, "geteuid", lambda: 1000)
-    assert "sudo apt-get install docker-compose docker.io iproute2 iptables" in said()
+    assert "sudo apt-get install docker-compose-v2 docker.io iproute2 iptables" in said()
 
 
 def test_an_apt_get_that_fails_is_shown_with_its_last_lines(bare, capsys):

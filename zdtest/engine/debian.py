@@ -20,13 +20,13 @@ _TAIL = 5
 
 def lacking() -> list[str]:
     """Return the packages that zdtest would install here, [] when nothing is missing."""
-    wanted = {compose_package(): bool(compose())}
+    wanted = {compose_package(): bool(compose()), _cli_package(): _has("docker")}
     if os.geteuid() == 0:  # nobody else can bootstrap anything
         wanted |= {
             "debootstrap": _has("debootstrap"),
             "debian-archive-keyring": Path(_KEYRING).exists(),
         }
-    return sorted([*(name for name, there in wanted.items() if not there), *engine_lacks()])
+    return sorted({*(name for name, there in wanted.items() if not there), *engine_lacks()})
 
 
 def engine_lacks() -> list[str]:
@@ -41,7 +41,7 @@ def forbidding() -> str:
     """Return why nothing can be installed here, "" when it can."""
     if os.environ.get("ZD_ENGINE") == "process":
         return "ZD_ENGINE=process: no engine is wanted"
-    if not {"debian", "ubuntu"} & set(_release().values()) or not _has("apt-get"):
+    if not {"debian", "ubuntu"} & _family() or not _has("apt-get"):
         return "this is neither Debian nor Ubuntu: install Docker as your system does"
     if os.geteuid() != 0:
         return f"installing needs root: sudo apt-get install {' '.join(lacking())}"
@@ -86,18 +86,29 @@ def _apt(*what: str, tell: Tell) -> None:
 
 def compose_package() -> str:
     """Return the name of what brings Docker Compose: Ubuntu's old one no longer runs."""
-    return "docker-compose-v2" if _release().get("ID") == "ubuntu" else "docker-compose"
+    return "docker-compose-v2" if "ubuntu" in _family() else "docker-compose"
+
+
+def _cli_package() -> str:
+    """Return the name of what brings the command: Debian 13 took it out of the engine's package."""
+    release = _release()
+    old = release.get("VERSION_ID", "13") in ("10", "11", "12")
+    return "docker-cli" if release.get("ID") == "debian" and not old else "docker.io"
+
+
+def _family() -> set[str]:
+    """Return what this system is, and what it says it is like."""
+    release = _release()
+    return {*release.get("ID", "").split(), *release.get("ID_LIKE", "").split()}
 
 
 def _release() -> dict[str, str]:
-    """Return which system this is, and which it is like, as os-release(5) tells it."""
+    """Return which system this is, as os-release(5) tells it."""
     try:
         lines = Path("/etc/os-release").read_text("utf-8").splitlines()
     except OSError:
         return {}
-    pairs = (line.partition("=") for line in lines)
-    told = {name: value.strip("\"'") for name, _, value in pairs if name in ("ID", "ID_LIKE")}
-    return {name: one for name, value in told.items() for one in value.split()}
+    return {name: value.strip("\"'") for name, _, value in (one.partition("=") for one in lines)}
 
 
 def _has(name: str) -> bool:
