@@ -177,7 +177,15 @@ class Builder:
             raise EngineError(self._why(f"image {name}", _one_line(error))) from error
 
     def _client(self, timeout: float) -> APIClient:
-        return APIClient(base_url=self._address, version="auto", timeout=timeout)
+        return Impatient(base_url=self._address, version="auto", timeout=timeout)
+
+
+class Impatient(APIClient):  # type: ignore[misc]
+    """A client whose patience holds for pulls and streams too, which have none of their own."""
+
+    def request(self, *what: Any, **how: Any) -> Any:
+        """Ask; raises RequestException when nothing comes for as long as the client waits."""
+        return super().request(*what, **{**how, "timeout": how.get("timeout") or self.timeout})
 
 
 class Steps:
