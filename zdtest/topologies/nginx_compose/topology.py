@@ -19,6 +19,8 @@ PORTS = {"blue": 8081, "green": 8082}
 SCRIPTS = {"printed": "deploy.sh", "mended": "deploy-mended.sh"}
 """The document's script as it asks for ``CHECK_URL``, and with the ``$`` that it lacks."""
 
+_CHANNELS = "new=2@/api,reused=2@/api,slow=1@/500~500ms,write=3@/orders"
+
 Releases = Mapping[str, Mapping[str, object]]
 
 
@@ -141,6 +143,10 @@ class Colours:
         self.script = host.start("deploy", self._argv(version), env=env, cwd=self.folder)
         follow(host, self.script, version, mark, timeout=timeout)
 
+    def said(self) -> str:
+        """Return what the script has printed, "" before there was one."""
+        return self.engine.logs(self.script, 10_000) if self.script else ""
+
     def _argv(self, version: str) -> list[str]:
         return ["bash", SCRIPTS[self.check_url]]
 
@@ -246,9 +252,8 @@ topology = Topology(
     source="003",
     summary="blue and green by Docker Compose, behind one nginx that knows both",
     channels={
-        variant: "new=2@/api,reused=2@/api,slow=1@/500~500ms,write=3@/orders,"
-        "stream=1@/events?every=200ms~200ms"
-        for variant in ("documented", "hardened")
+        "documented": f"{_CHANNELS},stream=1@/events?every=200ms~200ms",
+        "hardened": f"{_CHANNELS},stream=1@/events?every=200ms&for=1s~200ms",
     },
     strategies=Colours.strategies,
     raises=raised,

@@ -27,9 +27,9 @@ within() { # SECONDS COMMAND...: it succeeds in that time
 healthy() { # COLOUR: its container says so in time, and has not ended
   local end=$((SECONDS + ${START_LIMIT:-60}))
   until [ $SECONDS -ge $end ]; do
-    case $(docker inspect -f '{{.State.Status}} {{.State.Health.Status}}' "$PROJECT-$1") in
-      "running healthy") return 0 ;;
-      "running starting") sleep 0.2 ;;
+    case $(docker inspect -f '{{.State.Running}} {{.State.Health.Status}}' "$PROJECT-$1") in
+      "true healthy") return 0 ;;
+      true*) sleep 0.2 ;;
       *) return 1 ;;
     esac
   done
@@ -60,14 +60,14 @@ switch() { # TO FROM: the users' new requests go to the one, all at once; if it 
   fi
 }
 
-retire() { # COLOUR: it answers what it has, and is gone
-  compose "$1" stop -t 40
+retire() { # COLOUR SECONDS: so long it may answer what it has; then it is gone
+  compose "$1" stop -t "$2"
   compose "$1" rm -f
 }
 
-give_up() { # WHY
+give_up() { # WHY [SECONDS]
   echo "$1: $live stays"
-  retire "$next"
+  retire "$next" "${2:-1}"
   exit 1
 }
 
@@ -88,7 +88,7 @@ if docker inspect "$PROJECT-$next" > /dev/null 2>&1; then
   echo "$next is left of a deploy that was cut off"
   reload
   within 5 answers 20 http://127.0.0.1/api "\"instance\":\"$live\""
-  retire "$next"
+  retire "$next" 40
 fi
 
 compose "$next" up -d
@@ -100,8 +100,8 @@ echo "$next is ready"
 switch "$next" "$live" || give_up "nginx does not take it"
 if ! within 5 answers 20 http://127.0.0.1/api "$wanted"; then
   switch "$live" "$next"
-  give_up "users do not get $TAG"
+  give_up "users do not get $TAG" 40
 fi
 echo "$next has the users"
-retire "$live"
+retire "$live" 40
 echo "$live is gone"
