@@ -50,8 +50,8 @@ def started(docker: Docker, folder: Path, name: str) -> subprocess.Popen[bytes]:
     (folder / f"test_{name}.py").write_text(SCENARIO.format(name=name))
     argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"test_{name}.py"]
     argv += ["--zd-engine", "docker", "--zd-report-dir", "out", "--rootdir", str(folder)]
-    out = (folder / "output").open("wb")
-    return subprocess.Popen(argv, cwd=folder, stdout=out, stderr=out, start_new_session=True)
+    with (folder / "output").open("wb") as out:
+        return subprocess.Popen(argv, cwd=folder, stdout=out, stderr=out, start_new_session=True)
 
 
 @pytest.mark.docker
