@@ -9,7 +9,7 @@ import pytest
 
 from zdtest import DeployFailed, Slo, SloViolation
 from zdtest.capacity import capacity
-from zdtest.engine import silent
+from zdtest.engine import Containers, silent
 from zdtest.errors import EngineError
 from zdtest.interval import lower_rate, upper_rate
 from zdtest.recording import Recording
@@ -30,7 +30,7 @@ FRESH = dataclasses.replace(UNINTERRUPTED, channels=("new", "slow"))
 
 
 @pytest.mark.claim("1b", source="001", says="down for no longer than it takes to switch a port")
-@pytest.mark.topology("nginx_switch", variant="documented", second=0.3, boot=1.0)
+@pytest.mark.topology("nginx_switch", variant="documented", scale=0.3, boot=1.0)
 def test_nobody_notices_the_switch(zd):
     """As mended, and by who opens a connection for each request. The others lose what is in it."""
     with zd.load(rate=RATE, **QUICK):
@@ -54,7 +54,7 @@ def test_nobody_notices_the_switch_hardened(zd):
 
 
 @pytest.mark.claim("1b", source="001", says="who listens to a stream is switched as well")
-@pytest.mark.topology("nginx_switch", variant="documented", second=0.3)
+@pytest.mark.topology("nginx_switch", variant="documented", scale=0.3)
 @pytest.mark.xfail(raises=SloViolation, strict=True, reason="streams stay with the old version")
 def test_streams_are_switched(zd):
     with zd.load(rate=RATE, **QUICK):
@@ -76,6 +76,20 @@ def test_the_printed_files_do_not_start(zd):
     assert 'unknown directive "event"' in as_printed(zd, *argv, "nginx.conf")
 
 
+@pytest.mark.claim("1b", source="001", says="the script is run as it is printed, by Jenkins")
+@pytest.mark.topology("nginx_switch", variant="documented", boot=0.0, terminal=True)
+def test_docker_exec_without_a_terminal(zd):
+    """Nothing is switched, the script goes on, and its exit code says that it went well."""
+    if not isinstance(zd.stack.engine, Containers):
+        pytest.skip("nginx is no container here: there is no docker exec")
+    with zd.load(rate=RATE, **QUICK):
+        zd.deploy("v2", scripted())
+    assert zd.judge(UNINTERRUPTED).verdict == "inconclusive"
+    assert "the input device is not a TTY" in (zd.folder / "logs" / "deploy.sh.log").read_text()
+    assert zd.stack.running("was2") == "v2"
+    assert "v2" not in Recording.read(zd.folder).samples.versions
+
+
 @pytest.mark.claim("1c", source="001", says="a version that does not start is no user's trouble")
 @pytest.mark.parametrize(
     "variant",
@@ -83,7 +97,7 @@ def test_the_printed_files_do_not_start(zd):
         pytest.param(
             name,
             marks=pytest.mark.topology(
-                "nginx_switch", variant=name, second=0.03, releases={"v2": {"release": "crash"}}
+                "nginx_switch", variant=name, scale=0.03, releases={"v2": {"release": "crash"}}
             ),
         )
         for name in ("documented", "hardened")
@@ -193,7 +207,7 @@ def test_a_canary_gets_its_share_of_nginx(zd):
     told = samples.version != samples.versions.index("")
     steps = {about["step"]: (begin, end) for begin, end, about in recording.spans("deploy.step")}
     for share in (5, 25, 100):
-        begin, end = steps[f"{share}%"]
+        _, end = steps[f"{share}%"]
         # From when nginx has reloaded until the step is over: what was weighed is in force.
         during = told & (samples.due >= end - 1.2) & (samples.due < end)
         asked, hits = np.count_nonzero(during), np.count_nonzero(during & new)

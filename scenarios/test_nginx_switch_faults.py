@@ -10,14 +10,16 @@ import pytest
 from account import UNINTERRUPTED, Account
 
 from zdtest import DeployFailed, SloViolation
-from zdtest.engine import silent
+from zdtest.engine import Containers, silent
 from zdtest.errors import EngineError
 from zdtest.faults import broken_config, freeze, kill, kill_balancer, kill_worker
 from zdtest.strategies import scripted
 
 QUICK = {"baseline": "1s", "settle": "500ms"}
 CLIENTS = "new=4@/api,reused=4@/api,write=2@/orders"
-FAST = {"boot": 0.0, "second": 0.1}
+WAS = ("was1", "was2")
+RELOAD = ("nginx", "-p", ".", "-c", "nginx.conf", "-s", "reload")
+FAST = {"boot": 0.0, "scale": 0.1}
 # The version before answers again where the new one is gone: that is what it was kept for. A POST
 # in flight on a server that dies is lost, whatever a proxy does, and is counted apart.
 KEPT = dataclasses.replace(UNINTERRUPTED, stale=None, channels=("new", "reused"))
@@ -121,7 +123,7 @@ def test_a_broken_config_hardened(zd):
     with (
         zd.load(rate=120, channels=CLIENTS, **QUICK),
         zd.fault(broken_config()),
-        pytest.raises(DeployFailed, match="nginx.conf is broken"),
+        pytest.raises(DeployFailed, match=r"nginx\.conf is broken"),
     ):
         zd.deploy("v2", scripted())
     verdict = zd.judge(UNINTERRUPTED)
@@ -134,9 +136,8 @@ def test_a_broken_config_hardened(zd):
     "nginx_switch", variant="hardened", releases={"v1": {"release": "slow:100"}}, **FAST
 )
 def test_a_worker_of_nginx_dies(zd):
-    with zd.load(rate=120, channels=CLIENTS, **QUICK):
-        with zd.fault(kill_worker()):
-            zd.wait("1.2s")
+    with zd.load(rate=120, channels=CLIENTS, **QUICK), zd.fault(kill_worker()):
+        zd.wait("1.2s")
     zd.judge(UNINTERRUPTED)
     account = Account(zd)
     begun, back = account.mark("fault.begin"), account.mark("fault.proven")
@@ -166,3 +167,30 @@ def test_nginx_is_started_again(zd):
     failed = account.failed
     assert np.all((account.done[failed] >= begun) & (account.sent[failed] <= healed))
     assert {name for name in account.samples.versions if name} == {"v2"}, "who had the users"
+
+
+@pytest.mark.claim("1b", source="001", says="the include is replaced on the host, as one does")
+@pytest.mark.topology("nginx_switch", variant="documented", single_file=True, **FAST)
+def test_an_include_that_is_mounted_by_itself(zd):
+    """`mv` puts another file in its place, and the mount goes on showing the one that was there."""
+    if not isinstance(zd.stack.engine, Containers):
+        pytest.skip("nginx is no container here: nothing is mounted")
+    with zd.load(rate=120, channels=CLIENTS, **QUICK):
+        zd.deploy("v2", moved)
+        zd.wait("1s")
+    assert zd.judge(UNINTERRUPTED).verdict == "inconclusive"
+    account = Account(zd)
+    assert account.mark("deploy.end")
+    assert not np.any(account.failed)
+    assert "v2" not in account.samples.versions
+
+
+def moved(stack, version, mark):
+    """The switch by hand, on the host: a new file, `mv`, a reload."""
+    stack.start("was2", version)
+    stack.ready("was2")
+    include = stack.proxy.home / "conf.d" / "service-url.inc"
+    new = include.with_suffix(".new")
+    new.write_text(include.read_text().replace(*(str(stack.slots.ports[w]) for w in WAS)))
+    new.replace(include)
+    stack.proxy.replaced(lambda: stack.proxy.run(*RELOAD))

@@ -1,4 +1,4 @@
-"""One of the balancer's workers is killed: its master is there, and puts another one in its place."""
+"""One of the balancer's workers is killed, and its master puts another one in its place."""
 
 from __future__ import annotations
 

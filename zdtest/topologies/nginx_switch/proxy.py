@@ -16,20 +16,27 @@ _INSIDE = 80
 class Proxy:
     """An nginx over the files in `home`, which scripts may change while it runs.
 
-    The servers behind it are processes of this machine, which it reaches at `host`.
+    The servers behind it are processes of this machine, which it reaches at `host`. Of a container,
+    `terminal` has its commands ask for one, and `alone` is a file of `home` mounted by itself.
     """
 
-    def __init__(self, engine: Engine, home: Path) -> None:
+    def __init__(
+        self, engine: Engine, home: Path, *, terminal: bool = False, alone: str = ""
+    ) -> None:
         self.home = home.absolute()
         self.port = engine.port()
         self.log = engine.folder / "logs" / "proxy.log"
         self._engine = engine
+        self._flags = ("-it",) if terminal else ()
+        self._mounts: dict[str, Path] = {}
         self._network: Network | None = None
         self._last: Instance | None = None
         self.host = "127.0.0.1"
         if isinstance(engine, Containers):
             self._network = engine.network("switch")
             self.host = self._network.gateway
+            if alone:
+                self._mount(alone)
         else:
             (home / "listen.inc").write_text(f"listen 127.0.0.1:{self.port};\n")
 
@@ -44,7 +51,12 @@ class Proxy:
         """Start it; it takes connections on return. Raises EngineError with what it says."""
         # Its workers, too, may use the run's folder, whose parents may be closed to others.
         argv = ["nginx", "-p", ".", "-c", "nginx.conf", "-g", "daemon off; user root;"]
-        inside = Container(image="nginx", network=self._network, publish={_INSIDE: self.port})
+        inside = Container(
+            image="nginx",
+            network=self._network,
+            publish={_INSIDE: self.port},
+            mounts=self._mounts,
+        )
         self._last = one = self._engine.start(
             "proxy", argv, env={"WAS_HOST": self.host}, cwd=self.home, container=inside
         )
@@ -57,11 +69,18 @@ class Proxy:
 
         probe.until("the proxy takes connections", missing, timeout=15, evidence=self._said)
 
+    def _mount(self, file: str) -> None:
+        """Have nginx include the file where it is mounted, outside of `home`."""
+        inside = f"/etc/nginx/{file}"
+        self._mounts[inside] = self.home / file
+        config = self.home / "nginx.conf"
+        config.write_text(config.read_text().replace(f"include {file};", f"include {inside};"))
+
     @property
     def way_in(self) -> Sequence[str]:
         """What stands before a command so that it runs where the proxy does."""
         if isinstance(self._engine, Containers):
-            return "docker", "exec", self._engine.container(self.instance)
+            return "docker", "exec", *self._flags, self._engine.container(self.instance)
         return ()
 
     @property

@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from zdtest.engine import Engine, Instance, Marker, silent
@@ -204,33 +205,40 @@ def raised(
     engine: Engine,
     *,
     boot: float = 0.5,
-    second: float = 0.1,
+    scale: float = 0.1,
     read_timeout: float = 30.0,
     include: str = "",
+    terminal: bool = False,
+    single_file: bool = False,
     releases: Releases | None = None,
 ) -> Iterator[Stack]:
     """Yield nginx with the server at `version`, which the topology's script has put there.
 
-    Servers take `boot` seconds longer to start than they have to. `second` is how long a second
+    Servers take `boot` seconds longer to start than they have to. `scale` is how long a second
     takes that the script sleeps. The hardened nginx waits `read_timeout` seconds for an answer.
     `include` is one more active profile of each server, told before its slot's. `releases` are
-    further settings of the sample app for the versions it names.
+    further settings of the sample app for the versions it names. In a container, `terminal` has the
+    script's ``docker exec`` ask for one, as the document prints it, and with `single_file` the
+    documented include is mounted by itself.
     """
     hardened = variant == "hardened"
     home = engine.folder / "proxy"
     shutil.copytree(topology.folder / variant, home)
-    proxy = Proxy(engine, home)
+    alone = "conf.d/service-url.inc" if single_file else ""
+    proxy = Proxy(engine, home, terminal=terminal, alone=alone)
     settings = {"boot_seconds": boot, "shutdown": "graceful" if hardened else "immediate"}
     slots = Slots(engine, home, proxy.host, settings=settings, releases=releases or {})
-    more = {"SECOND": str(second), "SPRING_PROFILES_INCLUDE": include}
+    more = {"SECOND": str(scale), "SPRING_PROFILES_INCLUDE": include}
     stack = (Weighted if hardened else Switch)(engine, proxy, slots, more)
     if hardened:
         (home / "timeout.inc").write_text(f"proxy_read_timeout {round(read_timeout * 1e3)}ms;\n")
     else:
-        first = ["sh", "scripts/switch-serve.sh", str(slots.ports[NAMES[0]])]
-        engine.run("first-url", first, env={"WAS_HOST": proxy.host}, cwd=home)
+        argv = ["sh", "scripts/switch-serve.sh", str(slots.ports[NAMES[0]])]
+        engine.run("first-url", argv, env={"WAS_HOST": proxy.host}, cwd=home)
     proxy.start()
-    stack.deploy(version, silent, timeout=60)
+    first = partial(stack.deploy, version, silent, timeout=60)
+    # The document's script ends while nginx still reloads, unless nginx never heard of it.
+    first() if terminal else proxy.replaced(first)
     yield stack
 
 
