@@ -21,6 +21,9 @@ from zdtest.sample import CHANNELS, MAY_HAVE_RUN, NEVER_SENT, Outcome
 BEGAN = 1000.0
 """The first due time of every made-up run, seconds on its made-up monotonic clock."""
 
+WALL = 1_700_000_000.0
+"""The same moment on the wall clock."""
+
 CHANNEL_SHARES = {"new": 4.0, "reused": 4.0, "slow": 1.0, "write": 1.0}
 THINK = {"slow": 0.5}
 PATHS = {"slow": "/500", "write": "/orders", "stream": "/events", "control": "/echo"}
@@ -55,6 +58,9 @@ class Plan:
     lost: int = 0
     twice: int = 0
     journal: bool = True
+    proxy: bool = False
+    masked: Mapping[str, int] = field(default_factory=dict)
+    masked_twice: int = 0
     seed: int = 1
     batch: int = 16384
     closed: bool = True
@@ -101,6 +107,11 @@ def run(folder: Path, **plan: Any) -> Path:
     _write_lines(folder / "events.jsonl", _marks(made))
     if made.journal:
         _write_lines(folder / "journal.jsonl", _journal(made, rows, folder.name))
+    log = folder / "logs" / "proxy.log"
+    log.unlink(missing_ok=True)
+    if made.proxy:
+        log.parent.mkdir(exist_ok=True)
+        log.write_bytes(_proxy_log(made, rows, folder.name))
     return folder
 
 
@@ -267,7 +278,7 @@ def _write_manifest(path: Path, plan: Plan, name: str) -> None:
         "strategy": "blue_green",
         "command": None,
         "engine": "none",
-        "clock": {"monotonic": BEGAN, "wall": 1_700_000_000.0},
+        "clock": {"monotonic": BEGAN, "wall": WALL},
         "host": {
             "name": "nowhere",
             "cpus": 2,
@@ -327,7 +338,7 @@ def _journal(plan: Plan, rows: NDArray[np.void], name: str) -> list[dict[str, ob
     times[answered[: plan.lost]] = 0
     times[answered[plan.lost : plan.lost + plan.twice]] = 2
     versions, instances = _words(plan)
-    return [
+    return _requests(plan, rows, name) + [
         {
             "t": float(row["due"] * 1e-9 + 0.001),
             "event": "order",
@@ -339,6 +350,74 @@ def _journal(plan: Plan, rows: NDArray[np.void], name: str) -> list[dict[str, ob
         }
         for row in np.repeat(ran, times)
     ]
+
+
+def _tried_again(plan: Plan, rows: NDArray[np.void]) -> NDArray[np.intp]:
+    """Return the rows that `masked` asks for: of each channel the first ones after the switch."""
+    begin = plan.switched[0] if plan.deployed else 0.0
+    good = (rows["outcome"] == Outcome.ok) & (rows["due"] >= (BEGAN + begin) * 1e9)
+    return np.sort(
+        np.concatenate(
+            [
+                np.flatnonzero(good & (rows["channel"] == CHANNELS.index(name)))[:count]
+                for name, count in plan.masked.items()
+            ]
+            or [np.empty(0, np.intp)]
+        )
+    )
+
+
+def _requests(plan: Plan, rows: NDArray[np.void], name: str) -> list[dict[str, object]]:
+    """Return the journal's lines of every request behind a proxy: each arrived, some twice."""
+    if not plan.proxy:
+        return []
+    sent = _passed(rows)
+    times = np.ones(len(rows), int)
+    times[_tried_again(plan, rows)[: plan.masked_twice]] = 2
+    _, instances = _words(plan)
+    return [
+        {
+            "t": float(row["due"] * 1e-9 + 0.001),
+            "event": "request",
+            "instance": instances[row["instance"]],
+            "pid": 1000,
+            "id": request_id(name, int(row["seq"])),
+        }
+        for row in np.repeat(rows[sent], times[sent])
+    ]
+
+
+def _passed(rows: NDArray[np.void]) -> NDArray[np.intp]:
+    """Return the rows that came to the proxy as requests: of a stream the first one."""
+    stream = rows["channel"] == CHANNELS.index("stream")
+    later = stream & (np.cumsum(stream) > 1)
+    never = np.isin(rows["outcome"], list(NEVER_SENT))
+    return np.flatnonzero(~later & ~never & (rows["channel"] != CHANNELS.index("control")))
+
+
+def _proxy_log(plan: Plan, rows: NDArray[np.void], name: str) -> bytes:
+    """Return what an nginx before two servers would write, with what it says besides."""
+    again = set(_tried_again(plan, rows).tolist())
+    old, new = "127.0.0.1:18081", "127.0.0.1:18082"
+    lines = ["2023/11/14 22:13:20 [notice] 7#7: start worker processes"]
+    for place in _passed(rows).tolist():
+        row = rows[place]
+        status = str(row["status"] or 502)
+        if place in again:
+            told = (f"{new}, {old}", f"502, {status}")
+            lines.append(f"2023/11/14 22:13:21 [error] 8#8: *7 connect() to {new} failed")
+        else:
+            told = (old if row["version"] < 2 else new, status)
+        channel = CHANNELS[row["channel"]]
+        lines.append(
+            f'{{"t":{WALL - BEGAN + row["due"] * 1e-9 + row["done"] * 1e-6:.3f},'
+            f'"id":"{request_id(name, int(row["seq"]))}",'
+            f'"method":"{"POST" if channel == "write" else "GET"}",'
+            f'"uri":"{PATHS.get(channel, "/")}","status":"{status}","time":0.004,"complete":"OK",'
+            f'"upstream_addr":"{told[0]}","upstream_status":"{told[1]}",'
+            f'"upstream_time":"0.004","conn":{row["conn"]},"worker":8}}'
+        )
+    return "".join(line + "\n" for line in lines).encode()
 
 
 def _write_lines(path: Path, lines: Sequence[Mapping[str, object]]) -> None:

@@ -17,12 +17,12 @@ ARTEFACTS = ("documented", "hardened")
 
 PURE = {
     "channel", "duration", "errors", "evidence", "fleet.clock", "fleet.crew", "history", "interval",
-    "numbering", "outage", "percent", "phase", "promise", "sample", "slo", "status", "suspect",
-    "table", "vacuity", "verdict",
+    "masked", "numbering", "outage", "percent", "phase", "promise", "sample", "slo", "status",
+    "suspect", "table", "vacuity", "verdict",
 }  # fmt: skip
 """Neither clock nor IO nor engine: files are read for them by `recording`."""
 
-FILES = {"recording", "beside", "journal", "capacity"}
+FILES = {"recording", "beside", "journal", "proxylog", "capacity"}
 """What the pure modules may ask besides each other."""
 
 CLOCK_AND_IO = {
@@ -157,7 +157,8 @@ def test_nothing_imports_the_plugin_or_the_command():
         ("strategies", {"strategies", "topology", "engine", "duration", "errors"}),
         ("faults", {"faults", "topology", "engine", "duration", "errors", "eventlog"}),
         ("arrows", {"errors"}),
-        ("recording", {"errors", "sample", "journal", "arrows", "beside"}),
+        ("jsonlines", set()),
+        ("recording", {"errors", "sample", "journal", "proxylog", "arrows", "beside"}),
     ],
 )
 def test_imports_run_one_way(below, allowed):

@@ -233,3 +233,17 @@ def test_a_folder_without_a_manifest_of_ours_is_refused(
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path):
     with pytest.raises(RecordingError, match="no run at"):
         Recording.read(tmp_path / "nothing")
+
+
+def test_the_proxys_log_is_read_on_the_clock_of_the_run(tmp_path: Path):
+    recording = Recording.read(synthetic.run(tmp_path / "r", requests=400, proxy=True))
+    assert recording.proxy is not None
+    passed, samples = recording.proxy.passed("r"), recording.samples
+    known = samples.where(np.isin(samples.seq, passed.seq))
+    assert len(known) == len(passed) == 400
+    assert np.array_equal(known.seq, passed.seq)
+    assert np.abs(known.done - passed.at).max() < 0.001
+
+
+def test_a_run_without_a_proxy_has_no_log_of_one(tmp_path: Path):
+    assert Recording.read(synthetic.run(tmp_path / "r", requests=400)).proxy is None

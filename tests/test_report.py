@@ -156,6 +156,107 @@ def test_a_page_of_what_was_judged_before_there_were_checks_has_no_table_of_them
     assert [row[:2] for row in shown.rows if row[:1] == ["lost"]] == [["lost", "not known"]]
 
 
+MASKED = {"requests": 2000, "proxy": True, "masked": {"new": 9, "write": 2}}
+
+
+def test_what_the_proxy_hid_is_counted_and_the_first_of_it_is_shown(page):
+    shown = page(**MASKED, masked_twice=3)
+    assert "✓ Holds" in shown.text
+    assert "100 % answered as expected, 11 of them only after the proxy had tried again" in (
+        shown.text
+    )
+    assert "Masked failures (11)" in shown.text
+    rows = {row[0]: row[1:] for row in shown.rows if row}
+    assert rows["requests by method"] == ["GET: 9, POST: 2"]
+    assert rows["by server"] == ["127.0.0.1:18082: 11"]
+    assert rows["arrived more than once"] == ["3"]
+    tried = [row for row in shown.rows if len(row) == 7 and row[0].startswith("run-")]
+    assert len(tried) == 10
+    assert tried[0][1].startswith("5.00")
+    assert tried[0][2:] == ["GET", "2", "502 → 200", "127.0.0.1:18082 → 127.0.0.1:18081", "2"]
+    assert "The other 1 are in logs/proxy.log." in shown.text
+    assert "lacks" not in shown.text
+
+
+def test_how_often_a_masked_request_arrived_is_no_zero_where_nobody_tells(page):
+    shown = page(**MASKED, journal=False)
+    rows = {row[0]: row[1:] for row in shown.rows if row}
+    assert rows["arrived more than once"] == ["not known: no journal tells"]
+    assert next(row[6] for row in shown.rows if len(row) == 7 and row[0].startswith("run-")) == "–"
+
+
+def test_a_proxy_that_hid_nothing_and_one_that_nobody_knows_of_are_told_apart(page):
+    unknown = "No proxy's log is on file: whether one hid failures by trying again is not known."
+    shown = page(requests=1000, proxy=True)
+    assert "Masked failures (0)" in shown.text
+    assert "None of 1,000 requests answered as expected." in shown.text
+    assert unknown not in shown.text
+    shown = page(requests=1000)
+    assert "Masked failures" not in shown.text
+    assert unknown in shown.text
+    before = page({"masked": {}}, requests=1000)
+    assert unknown not in before.text
+
+
+def test_a_log_that_lacks_requests_is_told_as_what_it_is(page, tmp_path):
+    folder = synthetic.run(tmp_path / "holes", requests=1000, proxy=True)
+    log = folder / "logs" / "proxy.log"
+    log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:-9]))
+    shown = Page(write_report(judged(folder)))
+    assert "✓ Holds" in shown.text
+    assert "The proxy’s log lacks 9 of 1,000 requests answered as expected" in shown.text
+
+
+def test_no_word_of_a_proxys_log_becomes_markup(tmp_path):
+    folder = synthetic.run(tmp_path / "r", **MASKED)
+    log = folder / "logs" / "proxy.log"
+    word = json.dumps(f"{HOSTILE}:1").encode()[1:-1]
+    text = log.read_bytes().replace(b"127.0.0.1:18082", word).replace(b'"GET"', b'"%b"' % word)
+    log.write_bytes(text)
+    shown = Page(write_report(judged(folder)))
+    assert "Masked failures (11)" in shown.text
+    assert plain(f"{HOSTILE}:1") in "".join(shown.words)
+    assert not set(shown.tags) - set(OURS.split())
+    for odd in ({"requests": HOSTILE}, {"requests": 3, "witnesses": 5, "by_method": [HOSTILE]}):
+        odd |= {"twice": HOSTILE, "unlogged": HOSTILE}
+        assert "script" not in Page(write_report(judged(folder, masked=odd))).tags
+    odd = {"requests": 3, "witnesses": [HOSTILE, {"id": HOSTILE, "statuses": 5, "upstreams": "x"}]}
+    assert "script" not in Page(write_report(judged(folder, masked=odd))).tags
+
+
+ENGINE = [
+    (8.0, "engine.container.start", {"instance": "green", "noted": 1008.004}),
+    (8.1, "engine.network.connect", {"instance": "switch", "noted": 1008.6}),
+    (8.2, "engine.container.health_status.healthy", {"instance": "green"}),
+    (8.3, "engine.container.oom", {"instance": "blue"}),
+    (8.4, "engine.container.die", {"instance": "blue", "exitCode": "137"}),
+]
+
+
+def test_what_the_engine_tells_is_in_the_table_of_events_at_the_moment_it_happened(page):
+    shown = page(requests=4000, marks=ENGINE)
+    rows = [row for row in shown.rows if len(row) == 3 and row[1].startswith("engine.")]
+    assert rows == [
+        ["8.000s", "engine.container.start", "instance green"],
+        ["8.100s", "engine.network.connect", "instance switch, noted 500ms later"],
+        ["8.200s", "engine.container.health_status.healthy", "instance green"],
+        ["8.300s", "engine.container.oom", "instance blue"],
+        ["8.400s", "engine.container.die", "instance blue, exitCode 137"],
+    ]
+
+
+def test_of_what_the_engine_tells_only_health_and_lack_of_memory_are_in_the_plot(tmp_path):
+    many = [(9 + n / 100, ENGINE[n % 2][1], {"instance": f"{n}th"}) for n in range(200)]
+    folder = synthetic.run(tmp_path / "r", requests=4000, marks=[*ENGINE, *many])
+    page = Page(write_report(judged(folder)))
+    drawn = page.source[page.source.index("<svg") : page.source.index("</svg>")]
+    assert "green healthy" in drawn
+    assert "blue oom" in drawn
+    assert "v1-1 stopped" in drawn
+    for word in ("engine", "connect", " start<", " die", "switch", "th start", "th connect"):
+        assert word not in drawn, word
+
+
 def test_an_inconclusive_page_is_no_pass_and_says_what_is_missing(page):
     shown = page(requests=1000, deploy=(2.0, 2.001))
     assert "? Inconclusive" in shown.text

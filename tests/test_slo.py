@@ -13,6 +13,7 @@ def test_the_default_promises_are_those_of_the_method():
     assert (slo.failed, slo.bad_body, slo.lost, slo.twice, slo.stale) == (0, 0, 0, 0, 0)
     assert (slo.p99_ratio, slo.p99_over, slo.slow) == (3.0, 0.25, 1.0)
     assert (slo.longest_outage, slo.downtime, slo.require_rate) == (None, None, None)
+    assert slo.masked is None
     assert (slo.min_requests, slo.merge, slo.stall, slo.converge) == (100, 1.0, 0.1, 0.0)
 
 
@@ -60,6 +61,7 @@ def test_the_control_channel_can_promise_nothing():
         "failed=-1",
         "failed=1.5",
         "failed=many",
+        "masked=-1",
         "slow=-1s",
         "slow=soon",
         "p99_ratio=0",
@@ -81,7 +83,8 @@ def test_a_value_of_another_kind_is_refused(value: object):
 
 
 def test_what_was_written_to_a_manifest_comes_back_equal():
-    slo = Slo.parse("failed=3,slow=none,longest_outage=250ms,require_rate=1e-4,channels=new+slow")
+    told = "failed=3,slow=none,longest_outage=250ms,require_rate=1e-4,masked=0,channels=new+slow"
+    slo = Slo.parse(told)
     assert Slo.from_dict(json.loads(json.dumps(slo.as_dict()))) == slo
     assert slo.as_dict()["longest_outage"] == 0.25
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import synthetic
 
 from zdtest.recording import ROW, Recording, Samples
 from zdtest.sample import CHANNELS, Outcome
@@ -94,6 +95,14 @@ def test_what_could_not_be_sent_and_the_control_server_say_nothing_of_the_system
 )
 def test_a_load_that_failed_says_so_plainly(trailer: dict[str, Any], said: str) -> None:
     assert said in summary(recording(**trailer))
+
+
+def test_what_the_proxy_tried_again_is_told_where_it_keeps_a_log(tmp_path: Path) -> None:
+    folder = synthetic.run(tmp_path / "r", requests=400, proxy=True, masked={"new": 3})
+    said = summary(Recording.read(folder))
+    line = "the proxy tried 3 requests again (3 attempts failed) that users saw nothing of"
+    assert line in said.splitlines()
+    assert "proxy" not in summary(recording())
 
 
 def test_a_run_without_requests_claims_nothing() -> None:

@@ -156,6 +156,84 @@ def test_a_write_that_ran_twice_breaks(judged):
     )
 
 
+MASKED = {"proxy": True, "masked": {"new": 9, "write": 2}}
+
+
+def test_a_request_tried_again_by_the_proxy_breaks_only_a_promise_of_none(judged):
+    verdict = judged(**MASKED)
+    assert verdict.verdict == "holds"
+    assert verdict.as_json()["masked"]["requests"] == 11
+    assert "the proxy tried 11 requests again (11 attempts failed)" in verdict.summary()
+    verdict = judged("masked=10", **MASKED)
+    assert verdict.verdict == "broken"
+    assert only_reason(verdict) == (
+        "11 requests were answered ok only after the proxy had tried again, allowed 10; "
+        "first ok on new at +10.000 s"
+    )
+    assert judged("masked=11", **MASKED).verdict == "holds"
+
+
+def test_what_the_proxy_tried_again_counts_on_the_channels_promised_for(judged):
+    assert judged("masked=0,channels=reused", **MASKED).verdict == "holds"
+    assert judged("masked=1,channels=write", **MASKED).verdict == "broken"
+
+
+def test_what_the_proxy_tried_again_while_the_host_was_in_trouble_is_inconclusive(judged):
+    control = {"outages": [(9.9, 10.6, "refused", ["control"])]}
+    assert judged(**control).verdict == "holds"
+    verdict = judged("masked=0", **MASKED, **control)
+    assert verdict.verdict == "inconclusive"
+    assert "suspect" in only_reason(verdict)
+
+
+def test_a_promise_about_tries_again_proves_nothing_without_a_proxys_log(judged):
+    verdict = judged("masked=0")
+    assert verdict.verdict == "inconclusive"
+    assert "there is no proxy's log" in only_reason(verdict)
+    assert verdict.as_json()["masked"] is None
+    assert judged().verdict == "holds"
+
+
+@pytest.mark.parametrize(
+    ("keep", "lacking"),
+    [(lambda line: b"00000abc" not in line, 1), (lambda line: b"write" in line, 4000)],
+    ids=["one line is missing", "all lines are missing"],
+)
+def test_a_promise_about_tries_again_proves_nothing_by_a_log_that_lacks_requests(
+    tmp_path: Path, keep: Callable[[bytes], bool], lacking: int
+):
+    folder = synthetic.run(tmp_path / "r", proxy=True)
+    log = folder / "logs" / "proxy.log"
+    assert judge(Recording.read(folder), Slo(masked=0)).verdict == "holds"
+    one = log.read_bytes().replace(b'"r-00000000"', b'"write-00000000"', lacking == 4000)
+    log.write_bytes(b"".join(filter(keep, one.splitlines(keepends=True))))
+    assert judge(Recording.read(folder), Slo()).verdict == "holds"
+    verdict = judge(Recording.read(folder), Slo(masked=0))
+    assert verdict.verdict == "inconclusive"
+    assert f"the proxy's log lacks {lacking} of 4000 requests answered ok" in only_reason(verdict)
+
+
+def test_what_a_log_with_holes_does_tell_still_breaks_the_promise(tmp_path: Path):
+    folder = synthetic.run(tmp_path / "r", **MASKED)
+    log = folder / "logs" / "proxy.log"
+    *lines, _ = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(b"".join(lines))
+    verdict = judge(Recording.read(folder), Slo(masked=0))
+    assert verdict.verdict == "broken"
+    assert "the proxy's log lacks 1 of 4000" in verdict.reasons[-1]
+
+
+def test_a_stream_that_the_log_does_not_know_proves_nothing_about_tries_again(tmp_path: Path):
+    folder = synthetic.run(tmp_path / "r", channels={"stream": 1.0}, proxy=True)
+    slo = Slo.parse("masked=0,p99_ratio=none,p99_over=none")
+    assert judge(Recording.read(folder), slo).verdict == "holds"
+    log = folder / "logs" / "proxy.log"
+    log.write_bytes(log.read_bytes().replace(b'"r-', b'"q-'))
+    verdict = judge(Recording.read(folder), slo)
+    assert verdict.verdict == "inconclusive"
+    assert "the proxy's log has no request answered ok" in only_reason(verdict)
+
+
 def test_without_a_journal_writes_are_unknown_and_not_wrong(judged):
     verdict = judged(journal=False)
     assert verdict.verdict == "holds"

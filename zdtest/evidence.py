@@ -10,6 +10,7 @@ import numpy as np
 from zdtest import phase, suspect
 from zdtest.fleet import crew
 from zdtest.history import Found, History, Writes, stale
+from zdtest.masked import Masked
 from zdtest.outage import Outage, availability, brownouts, outages
 from zdtest.phase import Window
 from zdtest.recording import Recording, Samples
@@ -49,6 +50,8 @@ class Evidence:
     """Which of those do not stand."""
     history: History
     """What the client's account and the app's say together."""
+    masked: Masked | None
+    """What the client's account and the proxy's say together, None where there is no such log."""
 
     @classmethod
     def of(cls, recording: Recording, slo: Slo) -> Evidence:
@@ -72,6 +75,7 @@ class Evidence:
             history=History.of(
                 recording, _new_version(recording), settled=_settled(recording, window, slo)
             ),
+            masked=Masked.of(recording),
         )
 
     @property
@@ -132,6 +136,10 @@ class Evidence:
         """Return the failed rows of these channels, and which of them are doubtful."""
         on = self._on(channels)[self.samples.channel[self.failed]]
         return self.failed[on], self.doubtful[on]
+
+    def on(self, channels: tuple[str, ...], rows: Rows) -> Rows:
+        """Return those of the rows that are on these channels."""
+        return rows[self._on(channels)[self.samples.channel[rows]]]
 
     def timed(self, channels: tuple[str, ...], only: int | None = None) -> Bools:
         """Return which samples are ok replies whose latency counts: those of `stream` have none."""

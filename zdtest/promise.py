@@ -41,7 +41,7 @@ def findings(evidence: Evidence) -> list[Finding]:
     """Return what was found against each promise, in the order of the `Slo`."""
     checks = (
         *(_failed, _wrong, _p99, _slow, _writes, _arrivals, _backwards),
-        *(_streams, _stale, _longest, _downtime, _rate),
+        *(_streams, _stale, _masked, _longest, _downtime, _rate),
     )
     return [found for check in checks for found in check(evidence)]
 
@@ -148,6 +148,17 @@ def _stale(evidence: Evidence) -> Iterator[Finding]:
     text = f"{{}} replies not from {evidence.new_version} after the deploy"
     found = evidence.stale(evidence.channels)
     yield from _checked(evidence, "stale", evidence.slo.stale, found, text)
+
+
+def _masked(evidence: Evidence) -> Iterator[Finding]:
+    found = evidence.masked
+    if found is None:
+        return
+    rows = evidence.on(evidence.channels, found.rows)
+    doubtful = int(evidence.suspect.failure(evidence.samples, rows).sum())
+    text = f"{len(rows)} requests were answered ok only after the proxy had tried again"
+    first = _first(evidence, rows)
+    yield from _counted("masked", evidence.slo.masked, len(rows), doubtful, text, first)
 
 
 def _longest(evidence: Evidence) -> Iterator[Finding]:

@@ -9,7 +9,7 @@
       events.jsonl     marks, one JSON object a line: {"t": monotonic seconds, "mark": name, ...}
       manifest.json    what ran: url, rate, seed, channels, SLO, versions, host
       journal.jsonl    the app's own account of its lifecycle and requests, where there is one
-      logs/            what every process printed
+      logs/            what every process printed; proxy.log is the proxy's account of requests
       verdict.json     the judgement          report.html   the page
 
 Times in the folder are CLOCK_MONOTONIC of the machine that recorded it. The manifest's ``clock``
@@ -38,6 +38,7 @@ from zdtest.arrows import ArrowWriter, batches, ours, plain, scan, schema
 from zdtest.beside import MESSAGE, RETRY, Beside
 from zdtest.errors import RecordingError
 from zdtest.journal import Journal
+from zdtest.proxylog import ProxyLog
 from zdtest.sample import CHANNELS, Mark, Outcome, Sample
 
 if TYPE_CHECKING:
@@ -208,6 +209,8 @@ class Recording:
     trailer: Mapping[str, Any] | None
     journal: Journal | None = field(repr=False, default=None)
     """The app's journal, None where the app keeps none; parsed when it is asked for."""
+    proxy: ProxyLog | None = field(repr=False, default=None)
+    """The proxy's log, None where no proxy keeps one; parsed when it is asked for."""
     messages: Beside | None = field(repr=False, default=None)
     """What the streams' subscribers got (`MESSAGE`), None where nobody kept an account of it."""
     retries: Beside | None = field(repr=False, default=None)
@@ -265,6 +268,7 @@ class Recording:
             marks=tuple(sorted(marks, key=lambda mark: mark.at)),
             trailer=trailer,
             journal=Journal.read(journal) if journal.exists() else None,
+            proxy=ProxyLog.read(folder / "logs" / "proxy.log", told.get("clock")),
             messages=Beside.read(folder / "messages.arrows", MESSAGE),
             retries=Beside.read(folder / "retries.arrows", RETRY),
         )

@@ -23,6 +23,7 @@ _COUNTS = (
     "gaps",
     "repeats",
     "stale",
+    "masked",
     "min_requests",
 )
 _DURATIONS = (
@@ -73,6 +74,8 @@ class Slo:
     """How many numbered messages may come again in the streams, reconnections included."""
     stale: int | None = 0
     """How many replies may come from another version than the new one after the deploy's end."""
+    masked: int | None = None
+    """How many requests may be answered ok though the proxy had to try again."""
     converge: float = 0.0
     """Seconds after the deploy's end before a reply counts as stale."""
     longest_outage: float | None = None

@@ -11,6 +11,7 @@ import numpy as np
 from zdtest import duration
 from zdtest.fleet import crew
 from zdtest.interval import upper_rate
+from zdtest.masked import Masked
 from zdtest.outage import Outage, outages
 from zdtest.recording import Recording
 from zdtest.sample import CHANNELS, Outcome
@@ -35,6 +36,7 @@ def summary(recording: Recording) -> str:
     """Return requests, failures and outages of every channel, and how the load itself did."""
     counts = _counts(recording)
     lines = ["", "OUTAGE SUMMARY", *_channels(counts), "", *_seen(recording, counts)]
+    lines += [masked.text()] if (masked := Masked.of(recording)) else []
     return "\n".join([*lines, *_load(recording), f"recorded in {recording.folder}"])
 
 

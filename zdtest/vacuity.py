@@ -22,7 +22,7 @@ def reasons(evidence: Evidence) -> list[str]:
     """Return everything that keeps the run from proving that its promises hold."""
     rules = (
         *(_interrupted, _trailer, _workers, _numbers, _schedule, _rate, _generator),
-        *(_deploy, _watched, _version, _requests, _channels),
+        *(_deploy, _watched, _version, _requests, _channels, _proxy),
     )
     return [reason for rule in rules for reason in rule(evidence)]
 
@@ -171,3 +171,24 @@ def _channels(evidence: Evidence) -> Iterator[str]:
     for channel in evidence.channels:
         if not evidence.ok(channel):
             yield f"channel {channel} has no ok reply"
+
+
+def _proxy(evidence: Evidence) -> Iterator[str]:
+    """Whoever promises that nothing was tried again has to have the proxy's word for it."""
+    if evidence.slo.masked is None:
+        return
+    found = evidence.masked
+    if found is None:
+        yield "there is no proxy's log, so how many requests it tried again is unknown"
+        return
+    known, unknown = (
+        len(evidence.on(evidence.channels, rows)) for rows in (found.logged, found.unlogged)
+    )
+    if unknown:
+        total = known + unknown
+        yield (
+            f"the proxy's log lacks {unknown} of {total} requests answered ok: how many of them it "
+            f"tried again is unknown"
+        )
+    elif not known:
+        yield "the proxy's log has no request answered ok: how many it tried again is unknown"

@@ -10,6 +10,7 @@ from zdtest import phase, promise, vacuity
 from zdtest.evidence import Evidence
 from zdtest.history import CHECKS, History, Writes
 from zdtest.interval import upper_rate
+from zdtest.masked import Masked
 from zdtest.outage import Outage, downtime
 from zdtest.percent import bound, share
 from zdtest.phase import Figures, Window
@@ -70,6 +71,8 @@ class Verdict:
     """Replies that were not from the new version after the deploy had settled."""
     history: History
     """What the client's account and the app's say together."""
+    masked: Masked | None
+    """What the proxy's log says of the requests answered ok, None where there is none."""
     worst: float | None
     """The lowest availability of any 100 ms, 0..1; None where nothing was due."""
     suspect: Mapping[str, tuple[tuple[float, float], ...]]
@@ -135,6 +138,7 @@ class Verdict:
                 name: getattr(self.writes, name)
                 for name in ("sent", "ok", "lost", "twice", "undecided", "phantom")
             },
+            "masked": None if self.masked is None else self.masked.as_json(self.began),
             "correctness": self._correctness(),
             "suspect": {
                 **{f"{name}_s": self._spans(spans) for name, spans in self.suspect.items()},
@@ -183,6 +187,7 @@ class Verdict:
             self.scope and f"  {self.scope}",
             *(self._count_lines() if self.requests else []),
             self._writes_line(),
+            self.masked.text() if self.masked else "",
         ]
         return "\n".join(line for line in lines if line)
 
@@ -261,6 +266,7 @@ def _verdict(evidence: Evidence, verdict: str, reasons: tuple[str, ...]) -> Verd
         mixed=evidence.mixed(),
         stale=evidence.history.stale.count or 0,
         history=evidence.history,
+        masked=evidence.masked,
         worst=_worst(evidence.availability()),
         suspect={
             name: tuple(getattr(evidence.suspect, name)) for name in ("failed", "slow", "stalled")

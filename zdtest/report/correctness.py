@@ -56,7 +56,7 @@ def correctness(frame: Frame) -> str:
         "witnesses": ("the first of them", str),
     }
     body = table(rows, columns, caption="Correctness checks", alarming=("found",))
-    note = f'<p class="note">{html(_note(told), 2000)}</p>'
+    note = f'<p class="note">{html(_note(told) + _hidden(frame.verdict), 2000)}</p>'
     return f"<section><h2>Correctness</h2>{note}\n{body}</section>"
 
 
@@ -75,6 +75,13 @@ def _note(told: Mapping[str, Any]) -> str:
         rest = "" if ran is None else f", and {count(ran)} of them did"
         note += f" {count(open_ones)} writes were sent and not answered: they may have run{rest}."
     return note
+
+
+def _hidden(verdict: Mapping[str, Any]) -> str:
+    """Return that nobody knows what a proxy hid, where that is so."""
+    if "masked" not in verdict or verdict["masked"] is not None:
+        return ""
+    return " No proxy's log is on file: whether one hid failures by trying again is not known."
 
 
 def _witness(one: object) -> str:

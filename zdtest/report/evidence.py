@@ -7,14 +7,22 @@ from typing import Any
 
 import pandas as pd
 
+from zdtest.duration import written
 from zdtest.report import plots, tally
 from zdtest.report import timeline as lanes
 from zdtest.report.frame import Frame
 from zdtest.report.number import NOTHING, count, html, moment, ms, percent, plain, real
 from zdtest.report.tables import Show, table
+from zdtest.sample import Mark
 
 FAILURES = 1000
 """How many failed requests are listed one by one."""
+
+LATE = 0.1
+"""Seconds by which an event may be noted late before that is told."""
+
+_TIMES = ("t", "event", "noted")
+"""What the table of events tells in another way."""
 
 OUTAGES = 200
 """How many outages (and brownouts) are listed one by one."""
@@ -202,7 +210,7 @@ def _events(frame: Frame) -> str:
         {
             "at": [moment(mark.at - frame.zero) for mark in frame.marks],
             "event": [mark.name for mark in frame.marks],
-            "about": [_about(mark.about) for mark in frame.marks],
+            "about": [_about(mark) for mark in frame.marks],
         },
         dtype=object,
     )
@@ -219,8 +227,12 @@ def _events(frame: Frame) -> str:
     return f"<details><summary>{count(len(rows))} events</summary>{shown}{rest}</details>"
 
 
-def _about(about: Mapping[str, object]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in about.items() if key not in ("t", "event"))
+def _about(mark: Mark) -> str:
+    """Return what a mark tells, and how much later it was noted where that was no short time."""
+    told = [f"{key} {value}" for key, value in mark.about.items() if key not in _TIMES]
+    noted = real(mark.about.get("noted"))
+    late = 0.0 if noted is None else noted - mark.at
+    return ", ".join([*told, f"noted {written(late)} later"] if late > LATE else told)
 
 
 Key = tuple[str, str, int]

@@ -101,6 +101,9 @@ def _failed(frame: Frame) -> Figure:
     requests = int(real(frame.verdict.get("requests")) or 0)
     failed = int(real(frame.verdict.get("failed")) or 0)
     answered = f"{percent(requests - failed, requests)} answered as expected"
+    masked = frame.verdict.get("masked")
+    if isinstance(masked, dict) and (again := real(masked.get("requests"))):
+        answered += f", {count(again)} of them only after the proxy had tried again"
     return (
         "Failed requests",
         f"{count(failed)} of {count(requests)}",

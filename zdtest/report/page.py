@@ -15,6 +15,7 @@ from zdtest.report import evidence, provenance
 from zdtest.report.correctness import correctness
 from zdtest.report.frame import Frame
 from zdtest.report.headline import headline, subject, verdict_word
+from zdtest.report.masked import masked
 from zdtest.report.number import html
 
 REPORT = "report.html"
@@ -26,6 +27,7 @@ _SECTIONS = (
     evidence.throughput,
     evidence.latency,
     evidence.outages,
+    masked,
     correctness,
     evidence.outcomes,
     evidence.failed,

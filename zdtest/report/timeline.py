@@ -110,6 +110,9 @@ def words(name: str, about: object) -> str:
     kind, _, what = name.partition(".")
     if kind in ("app", "process"):
         return f"{told.get('instance') or told.get('version') or kind} {what}"
+    if kind == "engine":
+        ill = what.startswith("container.health_status") or what == "container.oom"
+        return f"{told.get('instance') or kind} {what.rpartition('.')[2]}" if ill else ""
     if name == "deploy.step.begin":
         return f"step {told.get('step', '')}".strip()
     if name == "fault.begin":
