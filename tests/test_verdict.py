@@ -168,7 +168,7 @@ def test_a_request_tried_again_by_the_proxy_breaks_only_a_promise_of_none(judged
     assert verdict.verdict == "broken"
     assert only_reason(verdict) == (
         "11 requests were answered ok only after the proxy had tried again, allowed 10; "
-        "first ok on new at +10.000 s"
+        "first r-00000898 on new at +10.000 s"
     )
     assert judged("masked=11", **MASKED).verdict == "holds"
 

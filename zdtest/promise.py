@@ -15,6 +15,7 @@ from zdtest.interval import lower_rank, lower_rate, requests_needed, upper_rank,
 from zdtest.outage import downtime
 from zdtest.percent import bound
 from zdtest.phase import BASELINE, DEPLOY, percentile, ranked
+from zdtest.recording import request_id
 from zdtest.sample import CHANNELS, Outcome
 
 if TYPE_CHECKING:
@@ -88,14 +89,15 @@ def _slow(evidence: Evidence) -> Iterator[Finding]:
     yield from _counted("slow", 0, len(rows), int(doubtful.sum()), text, first)
 
 
-def _first(evidence: Evidence, rows: Rows) -> str:
-    """Return where to look first: ``; first refused on new at +3.012 s``."""
+def _first(evidence: Evidence, rows: Rows, *, named: bool = False) -> str:
+    """Return where to look first: ``; first refused on new at +3.012 s``, or its id if `named`."""
     if not len(rows):
         return ""
     samples, row = evidence.samples, rows[0]
     outcome = Outcome(int(samples.outcome[row])).name
+    what = request_id(evidence.recording.run, int(samples.seq[row])) if named else outcome
     channel = CHANNELS[samples.channel[row]]
-    return f"; first {outcome} on {channel} at +{samples.due[row] - evidence.began:.3f} s"
+    return f"; first {what} on {channel} at +{samples.due[row] - evidence.began:.3f} s"
 
 
 def _writes(evidence: Evidence) -> Iterator[Finding]:
@@ -157,7 +159,7 @@ def _masked(evidence: Evidence) -> Iterator[Finding]:
     rows = evidence.on(evidence.channels, found.rows)
     doubtful = int(evidence.suspect.failure(evidence.samples, rows).sum())
     text = f"{len(rows)} requests were answered ok only after the proxy had tried again"
-    first = _first(evidence, rows)
+    first = _first(evidence, rows, named=True)
     yield from _counted("masked", evidence.slo.masked, len(rows), doubtful, text, first)
 
 
