@@ -162,6 +162,23 @@ def test_users_that_come_at_the_same_moment_all_get_the_same_one(own):
 
 
 @pytest.mark.docker
+def test_another_one_never_gets_the_same_images(own):
+    folder = Path(tempfile.mkdtemp(prefix="zd-"))
+    other = Private(folder, own.data)
+    with (
+        own.lent(),
+        pytest.raises(EngineError, match=f"in use by another private engine.*'{own.data}/root'"),
+        other.lent(),
+    ):
+        pass
+    assert left(other) == ""
+    with other.lent() as address:
+        assert isinstance(daemon.probe(address), Reached)
+    assert left(other) == ""
+    shutil.rmtree(folder)
+
+
+@pytest.mark.docker
 def test_one_that_comes_while_it_ends_gets_another_one(own):
     for _ in range(5):
         with user(own) as first:

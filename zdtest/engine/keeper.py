@@ -63,6 +63,7 @@ def main(folder: str, data: str) -> NoReturn:
     os.dup2(log, 2)
     _LIBC.prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     engine = Engine(here, Path(data))
+    engine.take()
     engine.outlive()
     try:
         with Users(here / USERS, socket.socket(fileno=os.dup(0))) as users:
@@ -85,6 +86,16 @@ class Engine:
         self._address = f"unix://{folder / DOCKER}"
         self._parts: dict[str, subprocess.Popen[bytes]] = {}
 
+    def take(self) -> None:
+        """Have the images to ourselves; raises BlockingIOError where another engine has them."""
+        self._data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(self._data, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            why = "in use by another private engine: expected its TMPDIR, or another XDG_CACHE_HOME"
+            raise BlockingIOError(error.errno, why, str(self._data)) from None
+
     def outlive(self) -> None:
         """Return once nothing is left of one whose keeper was killed: it is ending by itself."""
         limit = time.monotonic() + ENDED_WITHIN
@@ -102,8 +113,7 @@ class Engine:
         machine's firewall, its forwarding and a bridge named docker0 are not ours to change: the
         networks that we make find their containers, and this machine them, without.
         """
-        for one in (self._data, self._exec):
-            one.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._exec.mkdir(mode=0o700, exist_ok=True)
         under = self._exec / "containerd.sock"
         # Ours, in the place of those below /etc that the machine's own go by.
         theirs, mine = self._exec / "containerd.toml", self._exec / "dockerd.json"
