@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from docker_engine import lent
 
-from zdtest.engine import Engine, Instance, probe, reaper, remains
+from zdtest.engine import Containers, Engine, Instance, probe, reaper, remains
 from zdtest.engine.offer import Docker
 from zdtest.engine.process import ProcessEngine
 from zdtest.errors import EngineError
@@ -248,3 +248,16 @@ def test_an_error_in_the_context_goes_on_and_nothing_is_left(bench: Bench) -> No
     with pytest.raises(ZeroDivisionError):
         failing()
     assert bench.left() == []
+
+
+@pytest.mark.docker
+def test_the_images_a_run_used_are_told(docker: Docker, tmp_path: Path) -> None:
+    bench = Bench("docker", f"test-{uuid.uuid4().hex[:8]}", tmp_path, docker)
+    with ExitStack() as tidy:
+        engine = bench.raised(tidy)
+        assert isinstance(engine, Containers)
+        assert engine.used() == []
+        serving(engine)  # type: ignore[arg-type]
+        (used,) = engine.used()
+    assert set(used) == {"name", "version", "tag", "id", "size"}
+    assert used["tag"] == docker.images.get("app").tag

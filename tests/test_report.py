@@ -299,10 +299,18 @@ def test_the_page_asks_the_network_for_nothing(hurt):
     assert "default-src 'none'" in policy[0]
 
 
+def test_the_images_of_containers_are_named_with_version_and_digest(page):
+    image = {"name": "nginx", "version": "nginx/1.22.1", "tag": "zdtest/nginx:1", "size": 93e6}
+    shown = page(manifest={"images": [{**image, "id": "sha256:abc"}]})
+    assert ["nginx", "nginx/1.22.1", "zdtest/nginx:1", "sha256:abc", "93 MB"] in shown.rows
+    assert "Images" not in page().text
+
+
 @pytest.mark.parametrize("word", [HOSTILE, DARK_LETTERS], ids=["markup", "control characters"])
 def test_no_word_of_the_run_becomes_markup(page, word):
     manifest = {"topology": word, "strategy": word, "command": word, "url": word, "git": word}
     manifest |= {"host": {"name": word, word: word}, "engine": [word]}
+    manifest |= {"images": [{"name": word, "version": word, "size": word}, word]}
     shown = page(
         {
             "reasons": [word],

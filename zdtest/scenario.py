@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zdtest import duration, mutant, topology
-from zdtest.engine import Instance
+from zdtest.engine import Containers, Instance
 from zdtest.errors import ConfigError, DeployFailed, Inconclusive, SloViolation, unknown
 from zdtest.run import Run, fresh, judged, run
 from zdtest.slo import Slo
@@ -203,8 +203,8 @@ def scenario(setting: Setting, docker: Docker | None = None) -> Iterator[Scenari
             found = mutant.find(setting.mutant, found.name).made(folder / "mutant")
         raised = found.raised(setting.variant, setting.version, one.system, **setting.parameters)
         stack = tidy.enter_context(raised)
-        if docker:
-            one.about(images=docker.images.told())
+        if isinstance(one.system, Containers):
+            one.about(images=one.system.used())
         if setting.keep:
             one.engine.leave(url=stack.url, topology=found.name, variant=setting.variant)
         yield Scenario(setting, found, one, stack)

@@ -155,6 +155,9 @@ class Containers(Protocol):
     def image(self, name: str) -> str:
         """Return the tag of the image of that name, having built it where it is missing."""
 
+    def used(self) -> list[dict[str, object]]:
+        """Return the images asked for so far: ``name``, ``version``, ``tag``, ``id``, ``size``."""
+
     def network(self, name: str) -> Network:
         """Return the run's bridge network of that name, made when first asked for."""
 

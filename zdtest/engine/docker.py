@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -25,7 +26,7 @@ from zdtest.engine import Container, Instance, Marker, Network, reaper, remains,
 from zdtest.engine.contained import Contained
 from zdtest.engine.daemon import compose
 from zdtest.engine.dockerevents import DockerEvents
-from zdtest.engine.images import Images
+from zdtest.engine.images import Image, Images
 from zdtest.engine.process import ProcessEngine
 from zdtest.errors import EngineError
 
@@ -60,6 +61,7 @@ class DockerEngine:
             "environment": {"DOCKER_HOST": address},
             "max_pool_size": _CONNECTIONS,
         }
+        self._used: dict[str, Image] = {}
         self._contained: dict[Instance, Contained] = {}
         self._bridges: dict[str, Bridge] = {}
         self._started = 0
@@ -108,7 +110,12 @@ class DockerEngine:
 
     def image(self, name: str) -> str:
         """Return the tag of the image of that name, having built it where it is missing."""
-        return self.images.get(name).tag
+        self._used[name] = self.images.get(name)
+        return self._used[name].tag
+
+    def used(self) -> list[dict[str, object]]:
+        """Return the images that were asked for so far, as a run's manifest tells them."""
+        return [asdict(image) for image in self._used.values()]
 
     def network(self, name: str) -> Network:
         """Return the run's bridge network of that name, made when first asked for."""

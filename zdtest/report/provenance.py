@@ -90,7 +90,7 @@ def ran(frame: Frame) -> str:
     whole = json.dumps(manifest, indent=1, sort_keys=True, default=str)
     lines = "\n".join(html(line, 2000) for line in whole.splitlines()[:2000])
     return (
-        f"<section><h2>What ran</h2>{facts(told)}{_channels(manifest)}"
+        f"<section><h2>What ran</h2>{facts(told)}{_images(manifest)}{_channels(manifest)}"
         f"<details><summary>manifest.json in full</summary><pre>{lines}</pre></details></section>"
     )
 
@@ -107,6 +107,28 @@ def again(frame: Frame) -> str:
     shown = "\n".join(html(line, 2000) for line in commands)
     note = "The raw samples are in samples.arrows, so that other rules need no new run."
     return f'<section><h2>Again</h2><p class="note">{note}</p><pre>{shown}</pre></section>'
+
+
+def _images(manifest: Mapping[str, Any]) -> str:
+    """Return what the containers were made of, nothing where there were none."""
+    told = manifest.get("images")
+    images = [one for one in told if isinstance(one, dict)] if isinstance(told, list) else []
+    if not images:
+        return ""
+    columns: dict[str, tuple[str, Show]] = {
+        "name": ("image", str),
+        "version": ("version", str),
+        "tag": ("tag", str),
+        "id": ("digest", str),
+        "size": ("size", _megabytes),
+    }
+    rows = pd.DataFrame(images, columns=list(columns), dtype=object)
+    return "<h3>Images</h3>" + table(rows, columns, caption="What the containers were made of")
+
+
+def _megabytes(value: object) -> str:
+    number = real(value)
+    return f"{number / 1e6:.0f} MB" if number else NOTHING
 
 
 def _channels(manifest: Mapping[str, Any]) -> str:

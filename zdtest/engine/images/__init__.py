@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from zdtest.duration import written
@@ -69,10 +69,6 @@ class Images:
             tag = self._theirs.get(name)
             self._got[name] = self._taken(name, tag) if tag else self._ours(name)
         return self._got[name]
-
-    def told(self) -> list[dict[str, object]]:
-        """Return what was asked for so far, as a run's manifest tells it."""
-        return [asdict(image) for image in self._got.values()]
 
     def _taken(self, name: str, tag: str) -> Image:
         """Return somebody else's image."""
