@@ -235,11 +235,11 @@ def zd_docker(request: pytest.FixtureRequest, zd_offer: Offer) -> Docker | None:
     """
     from zdtest import topology
 
-    able = topology.find(_setting(request.node).topology).engines
+    found = topology.find(_setting(request.node).topology)
     try:
-        return zd_offer.choose(able)
+        return zd_offer.choose(found.engines, found.programs)
     except EngineMissing as error:
-        if zd_offer.kind == "docker" and "docker" in able:
+        if zd_offer.kind == "docker" and "docker" in found.engines:
             pytest.exit(f"--zd-engine docker: {error}", returncode=4)
         pytest.skip(str(error))
 

@@ -156,6 +156,8 @@ class Topology:
     raises: Raises
     engines: tuple[str, ...] = ("process",)
     """What can run it, what the document itself uses first: ``process``, ``docker``."""
+    programs: tuple[str, ...] = ()
+    """What has to be on the path where it runs as plain processes."""
 
     @property
     def name(self) -> str:

@@ -42,7 +42,7 @@ def up(options: argparse.Namespace) -> int:
             folder,
             keep=True,
             about={"topology": found.name},
-            docker=offer.choose(found.engines),
+            docker=offer.choose(found.engines, found.programs),
         ) as one,
         found.raised(options.variant, options.app_version, one.system) as stack,
     ):

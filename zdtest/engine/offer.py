@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -31,6 +32,13 @@ class Docker:
 
     def __str__(self) -> str:
         return f"docker {self.version}{', private' if self.private else ''}"
+
+
+def _expect(programs: Sequence[str]) -> None:
+    """Raise EngineMissing for a program that is not on the path."""
+    missing = [name for name in programs if not shutil.which(name)]
+    if missing:
+        raise EngineMissing(f"as plain processes: no {' and no '.join(missing)} on the path")
 
 
 class Offer:
@@ -69,26 +77,25 @@ class Offer:
     ) -> None:
         self._tidy.close()
 
-    def choose(self, able: Sequence[str]) -> Docker | None:
+    def choose(self, able: Sequence[str], programs: Sequence[str] = ()) -> Docker | None:
         """Return the engine for what runs on those: None means plain processes.
 
-        Raises EngineMissing where this machine has none of them, or none that is wanted.
+        The first one wins that is wanted and there; plain processes need the `programs`. Raises
+        EngineMissing with the reasons where there is none.
         """
         wanted = [one for one in able if self.kind in ("auto", one)]
         if not wanted:
             raise EngineMissing(f"runs on {' or '.join(able)}, not on {self.kind}")
-        for one in wanted[:-1]:
-            if one == "process" or not self.missing():
-                return self._of(one)
-        return self._of(wanted[-1])
-
-    def missing(self) -> str:
-        """Return why there is no Docker Engine, "" where there is one."""
-        try:
-            self.docker()
-        except EngineError as error:
-            return str(error)
-        return ""
+        reasons = []
+        for one in wanted:
+            try:
+                if one == "docker":
+                    return self.docker()
+                _expect(programs)
+                return None
+            except EngineMissing as error:
+                reasons.append(str(error))
+        raise EngineMissing("; ".join(reasons))
 
     def docker(self) -> Docker:
         """Return the Docker Engine, a private one started where none answers.
@@ -104,9 +111,6 @@ class Offer:
                     self._missing = str(error)
             raise EngineMissing(self._missing)
         return self._docker
-
-    def _of(self, one: str) -> Docker | None:
-        return None if one == "process" else self.docker()
 
     def _found(self) -> Docker:
         """Return what answers, swept of what dead runs left in it; raises EngineError."""

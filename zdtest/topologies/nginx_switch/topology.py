@@ -253,4 +253,5 @@ topology = Topology(
     strategies=Weighted.strategies,
     raises=raised,
     engines=("docker", "process"),
+    programs=("nginx",),
 )
