@@ -15,7 +15,7 @@ from zdtest.strategies import scripted
 QUICK = {"baseline": "1s", "settle": "500ms"}
 # Each request takes a while, so that a colour which is taken down has some in flight.
 WORKING = {version: {"release": "slow:300"} for version in ("v1", "v2")}
-BUSY = {version: {"release": "slow:100"} for version in ("v1", "v2", "v3")}
+BUSY = {version: {"release": "slow:50"} for version in ("v1", "v2", "v3")}
 CLIENTS = "new=2@/api,reused=2@/api,slow=1@/500~500ms,write=4@/orders"
 # What is promised is no interruption. Latencies and holes in the schedule are measured and shown,
 # but a shared machine's host takes both processors away for hundreds of milliseconds at a time. An
@@ -51,7 +51,7 @@ def test_a_deploy(zd):
 
 
 @pytest.mark.claim("3a", source="003", says="the same, there and back, one colour at a time")
-@pytest.mark.topology("nginx_compose", variant="hardened", boot=0.5, releases=BUSY)
+@pytest.mark.topology("nginx_compose", variant="hardened", boot=0.0, releases=BUSY)
 def test_a_deploy_hardened(zd):
     """Blue to green and green to blue: nothing is asked of the one that starts or stops."""
     clients = f"{CLIENTS},stream=1@/events?every=200ms&for=1s~200ms"
@@ -82,6 +82,7 @@ def test_the_script_as_printed(zd):
 SICK = {"v2": {"release": "sick-at-once"}}
 
 
+@pytest.mark.full
 @pytest.mark.claim("3b", source="003", says="the new colour is confirmed before the old one goes")
 @pytest.mark.topology("nginx_compose", variant="documented", boot=0.5, releases=SICK)
 @pytest.mark.xfail(
@@ -124,6 +125,7 @@ def test_a_version_that_does_not_start(zd):
     assert Behind(zd).journal("stopped", instance="blue")[-1]["version"] == "v2"
 
 
+@pytest.mark.full
 @pytest.mark.claim("3c", source="003", says="the same, and it stays what it is")
 @pytest.mark.topology("nginx_compose", variant="hardened", boot=0.5, releases=CRASH)
 def test_a_version_that_does_not_start_hardened(zd):
