@@ -34,7 +34,13 @@ class Colours:
     strategies: tuple[str, ...] = ("scripted",)
 
     def __init__(
-        self, engine: Engine, folder: Path, *, env: Mapping[str, object], releases: Releases
+        self,
+        engine: Engine,
+        folder: Path,
+        *,
+        env: Mapping[str, object],
+        releases: Releases,
+        script: str = "deploy.sh",
     ) -> None:
         if not isinstance(engine, Containers):
             raise ConfigError("nginx_compose runs in containers: expected --zd-engine docker")
@@ -42,10 +48,10 @@ class Colours:
         self.journal: Path | None = engine.folder.absolute() / "journal.jsonl"
         self.folder = engine.folder.absolute() / "nginx_compose"
         self.script: Instance | None = None
-        self.check_url = "mended"
         self._docker: Containers = engine
         self._port = engine.port()
         self._releases = releases
+        self._deploys = script
         self._last: dict[str, Instance] = {}
         self.url = f"http://127.0.0.1:{self._port}"
         shutil.copytree(folder, self.folder)
@@ -148,7 +154,7 @@ class Colours:
         return self.engine.logs(self.script, 10_000) if self.script else ""
 
     def _argv(self, version: str) -> list[str]:
-        return ["bash", SCRIPTS[self.check_url]]
+        return ["bash", self._deploys]
 
     def _told(self, version: str) -> Mapping[str, str]:
         """Return the containers' labels; what runs keeps its own, or Compose would make it anew."""
@@ -173,7 +179,7 @@ class Colours:
         self.engine.run(name, argv, env={**self._env, **(env or {})}, cwd=self.folder)
 
 
-class Switched(Colours):
+class Switching(Colours):
     """The hardened ones: one has the users, and a version is what its container was made with."""
 
     def deliver(self, version: str) -> None:
@@ -213,19 +219,15 @@ def raised(
     for what, given, known in (("live", live, PORTS), ("check_url", check_url, SCRIPTS)):
         if given not in known:
             raise ConfigError(f"{what} {given!r}: expected {' or '.join(known)}")
-    hardened = variant == "hardened"
     env: dict[str, object] = {"BOOT_SECONDS": boot}
-    if hardened:
+    folder, releases = topology.folder / variant, releases or {}
+    if variant == "hardened":
         env |= {"DRAIN_SECONDS": drain, "SHUTDOWN_TIMEOUT": 3, "START_LIMIT": start_limit}
+        stack: Colours = Switching(engine, folder, env=env, releases=releases)
+        _give(stack, live)
     else:
         env |= {"BOOT_WAIT": 30 * scale, "RETRY_WAIT": 5 * scale}
-    stack = (Switched if hardened else Colours)(
-        engine, topology.folder / variant, env=env, releases=releases or {}
-    )
-    stack.check_url = check_url
-    if live != "blue" and hardened:
-        _give(stack, live)
-    if not hardened:
+        stack = Colours(engine, folder, env=env, releases=releases, script=SCRIPTS[check_url])
         _scale(stack, fail_timeout or max(1, round(10 * scale)))
     stack.start(live, version)
     stack.ready(live)
@@ -241,6 +243,8 @@ def _scale(stack: Colours, fail_timeout: int) -> None:
 
 def _give(stack: Colours, live: str) -> None:
     """nginx will give the users to that colour, and to the other one those whom it fails."""
+    if live == "blue":
+        return  # as the file has it
     backup = next(name for name in PORTS if name != live)
     servers = f"server docker-network-ip:{PORTS[live]} max_fails=0;\n"
     servers += f"server docker-network-ip:{PORTS[backup]} max_fails=0 backup;\n"
