@@ -3,24 +3,60 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import pytest
 
 from zdtest import strategies
-from zdtest.mutant import Mutant, mutants
+from zdtest.faults import at, freeze, kill
+from zdtest.mutant import Mutant, mutants, promised, twins
+
+FAULTS = {"freeze": freeze, "kill": kill}
 
 
-def marked(one: Mutant):
-    raised = pytest.mark.topology(one.topology, variant="hardened", mutant=one.name)
-    marks = [raised] if one.always else [raised, pytest.mark.full]
+def raised(one: Mutant, of: Sequence[Mutant], **more: str):
+    """What to raise for `one`: always, where one of those is to be caught always."""
+    mark = pytest.mark.topology(one.topology, variant="hardened", **more, **one.parameters)
+    return [mark] if any(each.always for each in of) else [mark, pytest.mark.full]
+
+
+def caught(one: Mutant):
+    marks = raised(one, [one], mutant=one.name)
     return pytest.param(one, id=f"{one.topology}-{one.name}", marks=marks)
 
 
-@pytest.mark.parametrize("mutant", [marked(one) for one in mutants()])
+def spared(alike: Sequence[Mutant]):
+    one = alike[0]
+    return pytest.param(alike, id=f"{one.topology}-{one.name}", marks=raised(one, alike))
+
+
+def deploy(zd, one: Mutant) -> None:
+    load = zd.load(rate=one.rate, channels=one.channels or None, baseline="1s", settle="500ms")
+    with load, disturbed(zd, **one.fault):
+        zd.deploy("v2", strategies.find(one.deploy))
+
+
+def disturbed(zd, **fault: str) -> AbstractContextManager[None]:
+    if not fault:
+        return nullcontext()
+    when = at(fault.pop("at"), after=fault.pop("after", 0))
+    heal_after = fault.pop("heal_after")
+    ((what, instance),) = fault.items()
+    return zd.fault(FAULTS[what](instance), at=when, heal_after=heal_after)
+
+
+@pytest.mark.parametrize("mutant", [caught(one) for one in mutants()])
 def test_a_mutant_is_caught(zd, mutant):
     """By the promise that it breaks and no other reason than its own."""
-    with zd.load(rate=mutant.rate, channels=mutant.channels or None, baseline="2s", settle="1s"):
-        zd.deploy("v2", strategies.find(mutant.deploy))
+    deploy(zd, mutant)
     verdict = zd.judge(mutant.slo)
     assert verdict.verdict == "broken", verdict.summary()
     assert any(re.search(mutant.says, reason) for reason in verdict.reasons), verdict.summary()
+
+
+@pytest.mark.parametrize("alike", [spared(alike) for alike in twins(mutants())])
+def test_without_its_fault_it_holds(zd, alike):
+    """The same deploy under the same load, judged by what all mutants under it promise."""
+    deploy(zd, alike[0])
+    zd.expect(promised(alike))

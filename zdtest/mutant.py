@@ -3,24 +3,31 @@
 Each is a patch in its topology's ``mutants/`` folder: some lines of ``Name: value``, an empty line,
 and a unified diff against the topology's folder::
 
-    Broken: stops and starts nginx where it should reload it
-    Deploy: scripted
+    Broken: kills the old version as soon as the new one has the users
     Promise: failed=0
-    Says: requests failed, allowed 0; first refused
+    Says: requests failed, allowed 0; first http_5xx on slow
+    With: {"boot": 0, "releases": {"v1": {"release": "slow:300"}}}
     Runs: always
 
     --- a/hardened/deploy.sh
     +++ b/hardened/deploy.sh
     ...
+
+The first three lines are needed. Where it takes a disturbance to see it, there is one more, such as
+``Fault: {"freeze": "c", "at": "switch", "heal_after": "2s"}``.
+
+``python -m zdtest.mutant`` prints them all, as the tables of docs/mutants.md.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import groupby
 from pathlib import Path
 
 from zdtest import topology as folders
@@ -28,7 +35,7 @@ from zdtest.errors import ConfigError, unknown
 from zdtest.slo import Slo
 
 _NEEDED = ("Broken", "Promise", "Says")
-_KNOWN = (*_NEEDED, "Deploy", "Rate", "Channels", "Runs")
+_KNOWN = (*_NEEDED, "Deploy", "With", "Rate", "Channels", "Fault", "Runs")
 _RUNS = ("always", "full")
 _PATIENT = {"hole": "1s", "stall": "500ms"}
 """Mutants break promises, and a busy machine is none of their doing."""
@@ -47,10 +54,14 @@ class Mutant:
     """A pattern of the reason that has to be given."""
     deploy: str
     """The name of the strategy under which it shows."""
+    given: str
+    """The topology's parameters with which it shows, as written."""
     rate: float
     """Requests/s."""
     channels: str
     """The clients to whom it shows, "" for all that the hardened variant carries."""
+    disturbed: str
+    """The fault during the deploy without which it does not show, as written."""
     always: bool
     """Whether it takes part in every run of the suite, or only in a full one."""
 
@@ -73,24 +84,54 @@ class Mutant:
                 raise ConfigError(f"{patch}: no {name}: expected {', '.join(_NEEDED)}")
         if (runs := told.get("Runs", "full")) not in _RUNS:
             raise unknown(f"word for Runs in {patch.name}", runs, _RUNS)
+        try:
+            rate = float(told.get("Rate", "200"))
+        except ValueError as error:
+            raise ConfigError(
+                f"Rate of {patch.name} {told['Rate']!r}: expected requests/s"
+            ) from error
         return cls(
             patch=patch,
             broken=told["Broken"],
             promise=told["Promise"],
             says=told["Says"],
             deploy=told.get("Deploy", "scripted"),
-            rate=float(told.get("Rate", "200")),
+            given=told.get("With", "{}"),
+            disturbed=told.get("Fault", "{}"),
+            rate=rate,
             channels=told.get("Channels", ""),
             always=runs == "always",
         )
 
     @property
+    def parameters(self) -> Mapping[str, object]:
+        """The topology's parameters; raises ConfigError for what is no JSON object."""
+        return self._object("With", self.given)
+
+    @property
+    def fault(self) -> Mapping[str, str]:
+        """What happens to which instance, ``at`` which phase, ``after`` it, ``heal_after`` it."""
+        return {name: str(value) for name, value in self._object("Fault", self.disturbed).items()}
+
+    def _object(self, name: str, text: str) -> Mapping[str, object]:
+        try:
+            told = json.loads(text)
+        except ValueError:
+            told = None
+        if not isinstance(told, dict):
+            expected = 'expected an object such as {"boot": 0}'
+            raise ConfigError(f"{name} of {self.patch.name} {text!r}: {expected}")
+        return told
+
+    @property
     def slo(self) -> Slo:
         """That promise, and none beside it."""
-        # What may be None is a promise; the rest says how to judge.
-        none = {one.name: None for one in fields(Slo) if "None" in str(one.type)}
-        kept = {part.partition("=")[0]: part.partition("=")[2] for part in self.promise.split(",")}
-        return Slo.from_dict({**none, **_PATIENT, **kept})
+        return promised([self])
+
+    @property
+    def setting(self) -> tuple[str | float, ...]:
+        """What it has in common with its twin: all but the patch, and what comes of it."""
+        return self.topology, self.deploy, self.given, self.rate, self.channels, self.disturbed
 
     def made(self, folder: Path) -> folders.Topology:
         """Return the topology, copied into `folder` with the patch applied.
@@ -134,3 +175,35 @@ def find(name: str, of: str) -> Mutant:
     if name not in own:
         raise unknown(f"mutant of {of}", name, own)
     return own[name]
+
+
+def promised(of: Iterable[Mutant]) -> Slo:
+    """Return what each of these promises, and nothing else."""
+    # What may be None is a promise; the rest says how to judge.
+    none = {one.name: None for one in fields(Slo) if "None" in str(one.type)}
+    kept = dict(part.split("=", 1) for one in of for part in one.promise.split(","))
+    return Slo.from_dict({**none, **_PATIENT, **kept})
+
+
+def twins(of: Iterable[Mutant]) -> Iterator[Sequence[Mutant]]:
+    """Yield the mutants that share a setting: without their faults they are one and the same."""
+    alike = sorted(of, key=lambda one: one.setting)
+    for _, group in groupby(alike, key=lambda one: one.setting):
+        yield list(group)
+
+
+def table(of: Iterable[Mutant]) -> str:
+    """Return the mutants as docs/mutants.md has them."""
+    lines: list[str] = []
+    for name, group in groupby(of, key=lambda one: one.topology):
+        lines += ["", f"### {name}", "", "| mutant | what is broken | caught by |"]
+        lines.append("| --- | --- | --- |")
+        for one in group:
+            says = one.says.replace("|", "\\|")
+            always = " (always run)" if one.always else ""
+            lines.append(f"| `{one.name}`{always} | {one.broken} | `{one.promise}`: `{says}` |")
+    return "\n".join(lines).strip() + "\n"
+
+
+if __name__ == "__main__":
+    print(table(mutants()), end="")
