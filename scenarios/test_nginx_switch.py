@@ -24,6 +24,9 @@ QUICK = {"baseline": "1s", "settle": "500ms"}
 # but a shared machine's host takes both processors away for hundreds of milliseconds at a time. An
 # outage shorter than a hole that the report lists is not excluded.
 UNINTERRUPTED = Slo(p99_ratio=None, p99_over=None, hole="1s")
+# nginx lets old and new workers take connections side by side for a tenth of a second. A busy
+# machine adds to it.
+AT_ONCE = 0.5
 # nginx closes idle connections when it reloads, and a request that was sent at that very moment is
 # reset. That is chance, so those who keep connections are judged apart.
 FRESH = dataclasses.replace(UNINTERRUPTED, channels=("new", "slow"))
@@ -37,7 +40,7 @@ def test_nobody_notices_the_switch(zd):
         zd.deploy("v2", scripted())
     zd.expect(FRESH)
     recording = Recording.read(zd.folder)
-    assert mixed(recording) < 0.3
+    assert mixed(recording) < AT_ONCE
     samples = recording.samples
     lost = samples.outcome[kept(samples)]
     assert {Outcome(code).name for code in set(lost)} <= {"ok", "reset", "closed"}
@@ -50,7 +53,7 @@ def test_nobody_notices_the_switch_hardened(zd):
     with zd.load(rate=RATE, **QUICK):
         zd.deploy("v2", scripted())
     zd.expect(UNINTERRUPTED)
-    assert mixed(Recording.read(zd.folder)) < 0.3
+    assert mixed(Recording.read(zd.folder)) < AT_ONCE
 
 
 @pytest.mark.claim("1b", source="001", says="who listens to a stream is switched as well")
@@ -59,7 +62,11 @@ def test_nobody_notices_the_switch_hardened(zd):
 def test_streams_are_switched(zd):
     with zd.load(rate=RATE, **QUICK):
         zd.deploy("v2", scripted())
-    zd.expect(dataclasses.replace(UNINTERRUPTED, channels=("stream",)))
+    streams = dataclasses.replace(UNINTERRUPTED, channels=("stream",))
+    why, *doubts = zd.judge(streams).reasons
+    assert "replies not from v2 after the deploy" in why
+    assert all(doubt.startswith("inconclusive: only ") for doubt in doubts), "few of them"
+    zd.expect(streams)
 
 
 def as_printed(zd, *argv: str) -> str:
@@ -108,19 +115,26 @@ def test_a_version_that_does_not_start(zd, variant):
         zd.deploy("v2", scripted())
     verdict = zd.judge(UNINTERRUPTED)
     assert verdict.failed == 0
-    assert verdict.requests > 500
+    assert verdict.requests > 300
     assert zd.stack.running(zd.stack.instances[0]) == "v1"
 
 
 PROD = {"include": "prod", "boot": 0.5}
+# The script's `sleep 5` after its `kill -9`, at a tenth.
+PAUSE = 0.5
 
 
 @pytest.mark.claim("1c", source="001", says="the server that has the users is never touched")
 @pytest.mark.topology("nginx_switch", variant="documented", **PROD)
 @pytest.mark.xfail(raises=SloViolation, strict=True, reason="kills the server that has the users")
 def test_another_active_profile(zd):
+    """`/profiles` says "prod, was1", which is neither, so was1 has to be the idle one."""
     with zd.load(rate=RATE, **QUICK):
         zd.deploy("v2", scripted())
+    assert zd.stack.instances == ("was1",)
+    (down,) = (one for one in zd.judge(FRESH).outages if one.channel == "new")
+    assert set(down.outcomes) == {"http_5xx"}
+    assert down.max > PAUSE + PROD["boot"]
     zd.expect(FRESH)
 
 
@@ -171,6 +185,8 @@ def test_two_deploys_in_a_row(zd):
     with zd.load(rate=100, channels=LONG, **QUICK):
         zd.deploy("v2", scripted())
         zd.deploy("v3", scripted())
+    verdict = zd.judge(FRESH)
+    assert {one.channel for one in verdict.outages} == {"slow"}, "who came before the first switch"
     zd.expect(FRESH)
 
 

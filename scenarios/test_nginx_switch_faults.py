@@ -61,6 +61,7 @@ def test_the_new_version_dies_hardened(zd):
     assert np.all(account.by("was1")[down])
 
 
+@pytest.mark.full
 @pytest.mark.claim("1c", source="001", says="a new version in trouble is no user's trouble")
 @pytest.mark.topology("nginx_switch", variant="documented", **FAST)
 @pytest.mark.xfail(raises=SloViolation, strict=True, reason="users wait until they give up")
@@ -90,6 +91,7 @@ def test_the_new_version_freezes_hardened(zd):
     assert not np.any(account.failed & ~account.write)
 
 
+@pytest.mark.full
 @pytest.mark.claim("1c", source="001", says="a reload that does not work is no user's trouble")
 @pytest.mark.topology("nginx_switch", variant="documented", **FAST)
 @pytest.mark.xfail(raises=SloViolation, strict=True, reason="a success that nobody got, then down")
@@ -147,6 +149,7 @@ def test_a_worker_of_nginx_dies(zd):
     assert account.outcomes(failed) <= {"reset", "closed"}
 
 
+@pytest.mark.full
 @pytest.mark.claim("1b", source="001", says="one nginx: without it there is nothing")
 @pytest.mark.topology("nginx_switch", variant="hardened", **FAST)
 def test_nginx_is_started_again(zd):
@@ -162,27 +165,27 @@ def test_nginx_is_started_again(zd):
     dead, healed = account.mark("process.stopped", instance="proxy"), account.mark("fault.end")
     down = account.within(dead, dead + 0.5)
     assert np.count_nonzero(down) > 25
-    assert account.outcomes(down) == {"refused"}
+    # Docker's own proxy, where there is one, goes on accepting for a moment.
+    assert account.outcomes(down) <= {"refused", "reset", "closed"}
     begun = account.mark("fault.begin")
     failed = account.failed
     assert np.all((account.done[failed] >= begun) & (account.sent[failed] <= healed))
     assert {name for name in account.samples.versions if name} == {"v2"}, "who had the users"
 
 
+@pytest.mark.full
 @pytest.mark.claim("1b", source="001", says="the include is replaced on the host, as one does")
 @pytest.mark.topology("nginx_switch", variant="documented", single_file=True, **FAST)
 def test_an_include_that_is_mounted_by_itself(zd):
     """`mv` puts another file in its place, and the mount goes on showing the one that was there."""
     if not isinstance(zd.stack.engine, Containers):
         pytest.skip("nginx is no container here: nothing is mounted")
-    with zd.load(rate=120, channels=CLIENTS, **QUICK):
+    with zd.load(rate=120, channels="new@/api", **QUICK):
         zd.deploy("v2", moved)
         zd.wait("1s")
-    assert zd.judge(UNINTERRUPTED).verdict == "inconclusive"
-    account = Account(zd)
-    assert account.mark("deploy.end")
-    assert not np.any(account.failed)
-    assert "v2" not in account.samples.versions
+    verdict = zd.judge(UNINTERRUPTED)
+    assert (verdict.verdict, verdict.failed) == ("inconclusive", 0)
+    assert "v2" not in Account(zd).samples.versions
 
 
 def moved(stack, version, mark):

@@ -50,16 +50,7 @@ class Proxy:
     def start(self) -> None:
         """Start it; it takes connections on return. Raises EngineError with what it says."""
         # Its workers, too, may use the run's folder, whose parents may be closed to others.
-        argv = ["nginx", "-p", ".", "-c", "nginx.conf", "-g", "daemon off; user root;"]
-        inside = Container(
-            image="nginx",
-            network=self._network,
-            publish={_INSIDE: self.port},
-            mounts=self._mounts,
-        )
-        self._last = one = self._engine.start(
-            "proxy", argv, env={"WAS_HOST": self.host}, cwd=self.home, container=inside
-        )
+        self._last = one = self._nginx("proxy", "-g", "daemon off; user root;")
 
         def missing() -> str:
             if fate := self._engine.fate(one):
@@ -68,6 +59,26 @@ class Proxy:
             return reply if isinstance(reply, str) else ""
 
         probe.until("the proxy takes connections", missing, timeout=15, evidence=self._said)
+
+    def test(self) -> None:
+        """Raise EngineError with what nginx says of a configuration that it would not start with.
+
+        It is another nginx that is asked: this one need not run.
+        """
+        one = self._nginx("proxy-test", "-t", "-q")
+        if not self._engine.wait(one, 15) or self._engine.fate(one) != "exited 0":
+            raise EngineError(f"nginx refuses its configuration\n{self._engine.logs(one)}")
+
+    def _nginx(self, name: str, *argv: str) -> Instance:
+        publish = {} if "-t" in argv else {_INSIDE: self.port}
+        inside = Container("nginx", self._network, publish, self._mounts)
+        return self._engine.start(
+            name,
+            ["nginx", "-p", ".", "-c", "nginx.conf", *argv],
+            env={"WAS_HOST": self.host},
+            cwd=self.home,
+            container=inside,
+        )
 
     def _mount(self, file: str) -> None:
         """Have nginx include the file where it is mounted, outside of `home`."""

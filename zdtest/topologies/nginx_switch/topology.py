@@ -163,7 +163,7 @@ class Switch:
 
     def test_config(self) -> None:
         """Raise EngineError with what nginx says of a configuration that it would not take."""
-        self.proxy.run("nginx", "-t", "-q", "-p", ".", "-c", "nginx.conf")
+        self.proxy.test()
 
 
 class Weighted(Switch):
