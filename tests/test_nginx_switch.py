@@ -437,13 +437,15 @@ def test_the_faults_of_nginx_prove_that_they_came_and_went(
 
 def test_a_fault_that_took_no_effect_is_an_error(engine: ProcessEngine) -> None:
     with raised("hardened", engine) as stack:
-        stack.proxy.run = lambda *argv: None
+        stack.proxy.test = lambda: None
         with pytest.raises(FaultError, match="broken config not in effect"):
             broken_config().inject(stack)
         assert "no_such_directive" not in stack.config.read_text()
-        stack.proxy.workers = lambda: [os.getppid() * 0 + 1 << 22]
-        with pytest.raises(ProcessLookupError):
-            kill_worker().inject(stack)
+        nobody = 1 << 22  # above what the kernel gives
+        for workers, says in (([], "no worker to kill"), ([nobody], "had ended before")):
+            stack.proxy.workers = lambda workers=workers: workers
+            with pytest.raises(FaultError, match=says):
+                kill_worker().inject(stack)
 
 
 def test_others_have_no_script_and_no_workers(engine: ProcessEngine) -> None:

@@ -42,7 +42,10 @@ class KillWorker:
         before = working.workers()
         if not before:
             raise FaultError(f"{self.name}: no worker to kill: expected one that takes connections")
-        os.kill(before[0], signal.SIGKILL)
+        try:
+            os.kill(before[0], signal.SIGKILL)
+        except ProcessLookupError:
+            raise FaultError(f"{self.name}: worker {before[0]} had ended before") from None
 
         def there() -> str:
             return f"worker {before[0]} lives" if before[0] in working.workers() else ""
