@@ -71,9 +71,10 @@ give_up() { # WHY [SECONDS]
   exit 1
 }
 
-# Two at a time would each take the other's new colour for a left one. The lock ends with the script.
+# Two at a time would each take the other's new colour for a left one. The lock ends with the script
+# and all that it started: one that was cut off may still have Compose at work.
 exec 9> deploy.lock
-flock -n 9 || { echo "another deploy is under way"; exit 1; }
+flock -w 10 9 || { echo "another deploy is under way"; exit 1; }
 
 # Who is live is what nginx was told, and no guess by what runs.
 case $(grep -v backup nginx/live.inc) in
