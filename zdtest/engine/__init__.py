@@ -60,13 +60,15 @@ class Container:
     """
 
     image: str = "app"
-    """One of those that `zdtest.engine.images` provides: ``app`` or ``nginx``."""
+    """One of those that `zdtest.engine.images` provides: ``app``, ``nginx`` or ``node``."""
     network: Network | None = None
     """None: the machine's own, where 127.0.0.1 is what it is for everybody else."""
     publish: Mapping[int, int] = field(default_factory=dict)
     """Ports inside, each with the port of 127.0.0.1 that leads to it."""
     mounts: Mapping[str, Path] = field(default_factory=dict)
     """Absolute paths inside, each with the file or folder of this machine seen there, read-only."""
+    nested: bool = False
+    """Whether it runs containers itself, with all the rights and the volume that this takes."""
 
 
 class Engine(Protocol):

@@ -11,18 +11,20 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from ipaddress import IPv4Network
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 import docker
 from docker.errors import DockerException
+from docker.types import IPAMConfig, IPAMPool
 from requests.exceptions import RequestException
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.network import Network as Bridge
 
-from zdtest.engine import Container, Instance, Marker, Network, reaper, remains, silent
+from zdtest.engine import Container, Instance, Marker, Network, nesting, reaper, remains, silent
 from zdtest.engine.contained import Contained
 from zdtest.engine.daemon import compose
 from zdtest.engine.dockerevents import DockerEvents
@@ -72,7 +74,7 @@ class DockerEngine:
         # Whoever the images run as has to find what is mounted from it; who may come here from
         # above is still for the folders above to say.
         self.folder.chmod(self.folder.stat().st_mode | 0o055)
-        with _asked("the Docker Engine"), ExitStack() as tidy:
+        with asked("the Docker Engine"), ExitStack() as tidy:
             self._client = docker.from_env(**self._how)
             tidy.callback(self._client.close)
             self.host.beside(self._address)
@@ -117,11 +119,29 @@ class DockerEngine:
         """Return the images that were asked for so far, as a run's manifest tells them."""
         return [asdict(image) for image in self._used.values()]
 
-    def network(self, name: str) -> Network:
-        """Return the run's bridge network of that name, made when first asked for."""
-        with _asked(f"network {name}"):
+    def save(self, names: Sequence[str], file: IO[bytes]) -> None:
+        """Write the images of those names to `file` as one tar, the layers they share once."""
+        tags = [self.image(name) for name in names]
+        with asked(f"images {', '.join(names)}"):
+            api = self._client.api
+            reply = api.get(f"{api.base_url}/images/get", params={"names": tags}, stream=True)
+            reply.raise_for_status()
+            for chunk in reply.iter_content(1 << 20):
+                file.write(chunk)
+
+    def network(self, name: str, *, subnet: str = "") -> Network:
+        """Return the run's bridge network of that name, made when first asked for.
+
+        It has the addresses of `subnet`, by default those that the Docker Engine chooses.
+        """
+        with asked(f"network {name}"):
             if name not in self._bridges:
-                bridge = Bridge(self._how, {"labels": self._labels, "driver": "bridge"})
+                how: dict[str, Any] = {"labels": self._labels, "driver": "bridge"}
+                if subnet:
+                    # Told as well, as the engine tells only what it was told.
+                    gateway = str(next(IPv4Network(subnet).hosts()))
+                    how["ipam"] = IPAMConfig(pool_configs=[IPAMPool(subnet, gateway=gateway)])
+                bridge = Bridge(self._how, how)
                 bridge.name = f"zdtest-{self.run_id}-{name}"
                 self._bridges[name] = bridge.create()
             bridge = self._bridges[name]
@@ -148,7 +168,7 @@ class DockerEngine:
         """
         what = container or Container()
         own = str(self.folder.absolute())
-        with _asked(f"container {name}"), self._known:
+        with asked(f"container {name}"), self._known:
             self._started += 1
             one = DockerContainer(
                 self.image(what.image),
@@ -164,6 +184,7 @@ class DockerEngine:
                 working_dir=str(cwd) if cwd else None,
                 labels={**self._labels, remains.INSTANCE: name, remains.VERSION: version},
                 **({} if what.network else {"network": "host"}),
+                **(nesting.options(name, self._labels) if what.nested else {}),
             )
             # Never on all addresses, which a bare number would mean.
             one.ports = {str(port): ("127.0.0.1", at) for port, at in what.publish.items()}
@@ -180,7 +201,7 @@ class DockerEngine:
     def attach(self, name: str) -> Instance:
         """Return the running container that a script labelled with that name, watched."""
         label = [f"{remains.RUN}={self.run_id}", f"{remains.INSTANCE}={name}"]
-        with _asked(f"container {name}"), self._known:
+        with asked(f"container {name}"), self._known:
             found = self._client.containers.list(filters={"label": label, "status": "running"})
             if not found:
                 raise EngineError(f"no container runs as {name}: expected one of this run")
@@ -200,7 +221,7 @@ class DockerEngine:
         if fate := self.fate(instance):
             raise EngineError(f"{instance.name} {fate}: cannot run {argv[0]} in it")
         what = f"{argv[0]} in {instance.name}"
-        with _asked(what), self._another(timeout) as client:
+        with asked(what), self._another(timeout) as client:
             inside = client.containers.get(self._contained[instance].container.id)
             code, output = inside.exec_run(list(argv))
         text = str(output.decode("utf-8", errors="replace"))
@@ -238,14 +259,14 @@ class DockerEngine:
         """Send the signal to its main process; "STOP" and "CONT" act on all of it."""
         if instance not in self._contained:
             return self.host.signal(instance, name)
-        with _asked(f"SIG{name} to {instance.name}"):
+        with asked(f"SIG{name} to {instance.name}"):
             self._contained[instance].signal(name)
 
     def frozen(self, instance: Instance) -> bool:
         """Return whether it is paused."""
         if instance not in self._contained:
             return self.host.frozen(instance)
-        with _asked(instance.name):
+        with asked(instance.name):
             return self._contained[instance].frozen
 
     def wait(self, instance: Instance, timeout: float) -> bool:
@@ -268,7 +289,7 @@ class DockerEngine:
         """A container was started, by whomever, or is being told to end."""
         if remains.INSTANCE not in labels:
             return
-        with self._known, _asked(container):
+        with self._known, asked(container):
             if what == "start":
                 self._taken(self._client.containers.get(container))
             elif what == "kill" and labels.get("signal") == "15":
@@ -327,7 +348,7 @@ def _began(pid: int) -> int:
 
 
 @contextmanager
-def _asked(what: str) -> Iterator[None]:
+def asked(what: str) -> Iterator[None]:
     """What the Docker Engine refuses, or does not answer, is an EngineError of one line."""
     try:
         yield

@@ -37,7 +37,7 @@ class Image:
     """An image that the engine has."""
 
     name: str
-    """``app``, ``nginx`` or ``base``."""
+    """``app``, ``nginx``, ``node`` or ``base``."""
     tag: str
     id: str
     """The digest of its configuration, and so of all that is in it."""

@@ -81,6 +81,7 @@ def recipes() -> dict[str, Recipe]:
         "base": Recipe("base", ("cat", "/etc/debian_version")),
         "app": Recipe("app", ("python3", "-c", app), {"sample_app": _sample_app()}, _pinned()),
         "nginx": Recipe("nginx", ("nginx", "-v")),
+        "node": Recipe("node", ("dockerd", "--version")),
     }
 
 
