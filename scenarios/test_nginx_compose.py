@@ -63,6 +63,27 @@ def test_a_deploy_hardened(zd):
     assert verdict.history.repeated.count == 0
 
 
+MANY = [f"v{number}" for number in range(1, 14)]
+
+
+@pytest.mark.full
+@pytest.mark.claim("3a", source="003", says="the same a dozen times, for every kind of client")
+@pytest.mark.topology(
+    "nginx_compose",
+    variant="hardened",
+    boot=0.0,
+    releases={version: {"release": "slow:50"} for version in MANY},
+)
+def test_a_dozen_deploys_hardened(zd):
+    clients = f"{CLIENTS},idle=1@/api,stream=1@/events?every=200ms&for=1s~200ms"
+    with zd.load(rate=250, channels=clients, **QUICK):
+        for version in MANY[1:]:
+            zd.deploy(version, scripted())
+    verdict = zd.expect(dataclasses.replace(UNINTERRUPTED, masked=0))
+    assert set(verdict.versions) == set(MANY)
+    assert verdict.writes.ok == verdict.writes.sent
+
+
 @pytest.mark.claim("3b", source="003", says="the new colour is confirmed before the old one goes")
 @pytest.mark.topology("nginx_compose", variant="documented", check_url="printed", boot=1.0)
 @pytest.mark.xfail(
