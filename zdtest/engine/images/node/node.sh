@@ -28,6 +28,8 @@ address=$(hostname -i)
 dnsmasq --listen-address "$address" --bind-interfaces --no-resolv --no-hosts --local=/#/ \
     --user=nobody --group=nogroup
 echo "nameserver $address" > /etc/resolv.conf
+# A client's settings may have brought some, and nodes would ask each other by way of them.
+unset HTTP_PROXY HTTPS_PROXY http_proxy https_proxy
 
 exec dockerd --bridge none --storage-driver overlay2 --log-level warn \
     --host unix:///var/run/docker.sock "$@"
