@@ -246,6 +246,18 @@ def test_one_whose_keeper_was_killed_ends_and_the_next_one_finds_no_trace(own):
 
 
 @pytest.mark.docker
+@pytest.mark.docker
+def test_half_a_record_of_its_networks_does_not_outlive_it(own):
+    """As a kill in the midst of a network's end leaves it; dockerd would panic over it."""
+    store = own.data / "root" / "network" / "files" / "local-kv.db"
+    with own.lent():
+        assert store.exists()
+    assert not store.exists()
+    store.write_bytes(b"half a record")
+    with own.lent() as address:
+        assert isinstance(daemon.probe(address), daemon.Reached)
+
+
 def test_one_that_dies_as_it_starts_says_its_last_words(own):
     own.data.mkdir()
     (own.data / "root").write_text("no folder")

@@ -185,14 +185,21 @@ class Engine:
             _LIBC.umount2(os.fsencode(path), _MNT_DETACH)
         for bridge in self._bridges():
             subprocess.run(["ip", "link", "delete", bridge], check=False)
+        # All its networks have ended with it, and one that was just being deleted when it was
+        # killed is half a record in here, on which dockerd panics at every later start.
+        self._networks.unlink(missing_ok=True)
         shutil.rmtree(self._exec, ignore_errors=True)
         (self._folder / DOCKER).unlink(missing_ok=True)
 
+    @property
+    def _networks(self) -> Path:
+        """Where dockerd notes its networks."""
+        return self._data / "network" / "files" / "local-kv.db"
+
     def _bridges(self) -> list[str]:
         """Return the interfaces that are there of all that the engine ever noted as its own."""
-        noted = self._data / "network" / "files" / "local-kv.db"
         try:
-            names = re.findall(rb'"BridgeName":"(br-[0-9a-f]{12})"', noted.read_bytes())
+            names = re.findall(rb'"BridgeName":"(br-[0-9a-f]{12})"', self._networks.read_bytes())
         except OSError:
             return []
         here = set(os.listdir("/sys/class/net"))
