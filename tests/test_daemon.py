@@ -246,7 +246,6 @@ def test_one_whose_keeper_was_killed_ends_and_the_next_one_finds_no_trace(own):
 
 
 @pytest.mark.docker
-@pytest.mark.docker
 def test_half_a_record_of_its_networks_does_not_outlive_it(own):
     """As a kill in the midst of a network's end leaves it; dockerd would panic over it."""
     store = own.data / "root" / "network" / "files" / "local-kv.db"
