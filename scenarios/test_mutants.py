@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 
 import pytest
 
 from zdtest import strategies
-from zdtest.faults import at, freeze, kill
+from zdtest.faults import freeze, kill
 from zdtest.mutant import Mutant, mutants, promised, twins
 
 FAULTS = {"freeze": freeze, "kill": kill}
@@ -32,18 +31,12 @@ def spared(alike: Sequence[Mutant]):
 
 
 def deploy(zd, one: Mutant) -> None:
-    load = zd.load(rate=one.rate, channels=one.channels or None, baseline="1s", settle="500ms")
-    with load, disturbed(zd, **one.fault):
+    with zd.load(rate=one.rate, channels=one.channels or None, baseline="1s", settle="500ms"):
         zd.deploy("v2", strategies.find(one.deploy))
-
-
-def disturbed(zd, **fault: str) -> AbstractContextManager[None]:
-    if not fault:
-        return nullcontext()
-    when = at(fault.pop("at"), after=fault.pop("after", 0))
-    heal_after = fault.pop("heal_after")
-    ((what, instance),) = fault.items()
-    return zd.fault(FAULTS[what](instance), at=when, heal_after=heal_after)
+        for what, instance, time in one.fault:
+            with zd.fault(FAULTS[what](instance), heal_after=time):
+                # A second more, for what comes of it once it is over.
+                zd.wait(time + 1)
 
 
 @pytest.mark.parametrize("mutant", [caught(one) for one in mutants()])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from zdtest import channel, faults, strategies, topology
+from zdtest import channel, strategies, topology
 from zdtest.errors import ConfigError
 from zdtest.mutant import Mutant, find, mutants, promised, table, twins
 
@@ -78,21 +78,29 @@ def test_its_promise_stands_alone(patch: Path) -> None:
     assert promises == {"failed", "converge", "merge", "stall", "hole", "min_requests"}
 
 
-def test_what_it_takes_to_see_it_is_told_as_json(patch: Path) -> None:
-    told = 'With: {"boot": 0}\nFault: {"kill": "a", "at": "switch"}\n'
-    patch.write_text(HEAD + told + DIFF)
+def test_what_it_takes_to_see_it_is_told_in_its_head(patch: Path) -> None:
+    patch.write_text(HEAD + 'With: {"boot": 0}\nFault: freeze a for 200ms\n' + DIFF)
     mutant = Mutant.read(patch)
     assert mutant.parameters == {"boot": 0}
-    assert mutant.fault == {"kill": "a", "at": "switch"}
+    assert mutant.fault == (("freeze", "a", 0.2),)
     patch.write_text(HEAD + DIFF)
-    assert (Mutant.read(patch).parameters, Mutant.read(patch).fault) == ({}, {})
+    assert (Mutant.read(patch).parameters, Mutant.read(patch).fault) == ({}, ())
 
 
 @pytest.mark.parametrize("told", ["boot=0", "[1]", "{"])
-def test_what_is_no_json_object_is_refused(patch: Path, told: str) -> None:
+def test_parameters_that_are_no_json_object_are_refused(patch: Path, told: str) -> None:
     patch.write_text(HEAD + f"With: {told}\n" + DIFF)
     with pytest.raises(ConfigError, match=r"With of bad-conf\.patch .*: expected an object"):
         assert Mutant.read(patch).parameters
+
+
+@pytest.mark.parametrize(
+    "told", ["freeze a", "freeze a for", "freeze a for ever", "freeze a in 2s"]
+)
+def test_a_fault_that_does_not_say_what_happens_is_refused(patch: Path, told: str) -> None:
+    patch.write_text(HEAD + f"Fault: {told}\n" + DIFF)
+    with pytest.raises(ConfigError, match=r"Fault of bad-conf\.patch .*: expected"):
+        assert Mutant.read(patch).fault
 
 
 def read(patch: Path, name: str, *lines: str) -> Mutant:
@@ -117,7 +125,7 @@ def test_mutants_in_one_setting_have_one_twin_which_keeps_all_their_promises(pat
 
 
 @pytest.mark.parametrize(
-    "line", ["Rate: 100", "Channels: new", "Deploy: rolling", 'Fault: {"a": 1}']
+    "line", ["Rate: 100", "Channels: new", "Deploy: rolling", "Fault: kill a for 1s"]
 )
 def test_what_is_asked_of_it_is_part_of_its_setting(patch: Path, line: str) -> None:
     head = ("Broken: x", "Says: x", "Promise: failed=0")
@@ -150,5 +158,5 @@ def test_every_mutants_patch_fits_and_its_head_means_something(one: Mutant, tmp_
     assert strategies.find(one.deploy)
     assert one.parameters.keys() <= topology.find(one.topology).parameters.keys()
     assert not one.channels or channel.parse(one.channels, rate=one.rate)
-    assert not one.fault or faults.at(one.fault["at"], after=one.fault.get("after", 0))
+    assert {what for what, _, _ in one.fault} <= {"freeze", "kill"}
     assert one.made(tmp_path).folder == tmp_path / one.topology

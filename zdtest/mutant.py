@@ -14,7 +14,7 @@ and a unified diff against the topology's folder::
     ...
 
 The first three lines are needed. Where it takes a disturbance to see it, there is one more, such as
-``Fault: {"freeze": "c", "at": "switch", "heal_after": "2s"}``.
+``Fault: freeze c for 2s``: once the deploy is over, the load going on.
 
 ``python -m zdtest.mutant`` prints them all, as the tables of docs/mutants.md.
 """
@@ -31,6 +31,7 @@ from itertools import groupby
 from pathlib import Path
 
 from zdtest import topology as folders
+from zdtest.duration import seconds
 from zdtest.errors import ConfigError, unknown
 from zdtest.slo import Slo
 
@@ -61,7 +62,7 @@ class Mutant:
     channels: str
     """The clients to whom it shows, "" for all that the hardened variant carries."""
     disturbed: str
-    """The fault during the deploy without which it does not show, as written."""
+    """The fault after the deploy without which it does not show, "" for none."""
     always: bool
     """Whether it takes part in every run of the suite, or only in a full one."""
 
@@ -97,7 +98,7 @@ class Mutant:
             says=told["Says"],
             deploy=told.get("Deploy", "scripted"),
             given=told.get("With", "{}"),
-            disturbed=told.get("Fault", "{}"),
+            disturbed=told.get("Fault", ""),
             rate=rate,
             channels=told.get("Channels", ""),
             always=runs == "always",
@@ -106,22 +107,28 @@ class Mutant:
     @property
     def parameters(self) -> Mapping[str, object]:
         """The topology's parameters; raises ConfigError for what is no JSON object."""
-        return self._object("With", self.given)
-
-    @property
-    def fault(self) -> Mapping[str, str]:
-        """What happens to which instance, ``at`` which phase, ``after`` it, ``heal_after`` it."""
-        return {name: str(value) for name, value in self._object("Fault", self.disturbed).items()}
-
-    def _object(self, name: str, text: str) -> Mapping[str, object]:
         try:
-            told = json.loads(text)
+            told = json.loads(self.given)
         except ValueError:
             told = None
         if not isinstance(told, dict):
             expected = 'expected an object such as {"boot": 0}'
-            raise ConfigError(f"{name} of {self.patch.name} {text!r}: {expected}")
+            raise ConfigError(f"With of {self.patch.name} {self.given!r}: {expected}")
         return told
+
+    @property
+    def fault(self) -> Sequence[tuple[str, str, float]]:
+        """What happens to which instance for how many seconds, if anything does.
+
+        Raises ConfigError for what does not say so.
+        """
+        if not self.disturbed:
+            return ()
+        match self.disturbed.split():
+            case [what, instance, "for", time]:
+                return ((what, instance, seconds(time, what=f"Fault of {self.patch.name}")),)
+        expected = "expected such as freeze a for 2s"
+        raise ConfigError(f"Fault of {self.patch.name} {self.disturbed!r}: {expected}")
 
     @property
     def slo(self) -> Slo:
