@@ -133,6 +133,7 @@ def test_a_broken_config_hardened(zd):
     assert zd.stack.running("was2") == ""
 
 
+@pytest.mark.full
 @pytest.mark.claim("1b", source="001", says="one nginx: what is in its worker is gone with it")
 @pytest.mark.topology(
     "nginx_switch", variant="hardened", releases={"v1": {"release": "slow:100"}}, **FAST
