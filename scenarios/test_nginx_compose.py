@@ -22,7 +22,7 @@ CLIENTS = "new=2@/api,reused=2@/api,slow=1@/500~500ms,write=4@/orders"
 # outage shorter than a hole that the report lists is not excluded.
 UNINTERRUPTED = Slo(p99_ratio=None, p99_over=None, slow=None, hole="1s")
 READ = dataclasses.replace(UNINTERRUPTED, channels=("new", "reused", "slow"))
-GIVEN_UP = "앱 실행에 실패하였습니다"
+GIVEN_UP = "it did not start"
 
 
 @pytest.mark.claim("3a", source="003", says="nginx sees both, and leaves out the one that is down")

@@ -13,7 +13,7 @@ from zdtest.errors import EngineError
 _STEP = 0.02
 _COLOUR = re.compile("blue|green")
 _SAYS = {
-    "서버가 성공적으로 구동되었습니다": "app.ready",
+    "it is up": "app.ready",
     "is ready": "app.ready",
     "has the users": "deploy.switch",
 }

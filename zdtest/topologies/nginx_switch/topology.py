@@ -28,7 +28,7 @@ class Switch:
 
     strategies: tuple[str, ...] = ("scripted", "rollback")
     health = "/healths"
-    words: Mapping[str, str] = {"> Health check 성공": "app.ready"}
+    words: Mapping[str, str] = {"> healthy": "app.ready"}
     """What the script's lines mean."""
 
     def __init__(self, engine: Engine, proxy: Proxy, slots: Slots, more: Mapping[str, str]) -> None:

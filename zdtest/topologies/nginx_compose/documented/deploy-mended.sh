@@ -9,16 +9,16 @@ echo "DOCKER_REPOSITORY = $DOCKER_REPOSITORY"
 
 JAR_FILE=$(ls $REPOSITORY |grep 'study-pot-api.jar') # --- 2
 
-echo "docker compose 파일이 있는 곳으로 이동합니다."
+echo "goes to the compose files"
 cd $DOCKER_REPOSITORY
 COMPOSE=${COMPOSE:-docker-compose} APP=${PROJECT:-app}
 APP_BLUE=$($COMPOSE -p $APP-blue -f docker-compose.blue.yml ps | grep Up); # --- 3
 
 FIND=""; # --- 4
-CHECK_URL="${CHECK_URL:-도메인명/health}";
+CHECK_URL="${CHECK_URL:-DOMAIN/health}";
 
 if [ -z "$APP_BLUE" ]; then # --- 5.1
-  echo "blue 서버를 띄웁니다.";
+  echo "brings up blue";
   echo "$COMPOSE -p $APP-blue -f docker-compose.blue.yml up -d";
   $COMPOSE -p $APP-blue -f docker-compose.blue.yml up -d # --- 6
   sleep ${BOOT_WAIT:-30} # --- 7.1
@@ -28,22 +28,22 @@ if [ -z "$APP_BLUE" ]; then # --- 5.1
     if [ -z "$CHECK_BLUE" ]; then # --- 8.2
       echo "loading... $count"
     else
-      echo "서버가 성공적으로 구동되었습니다."
+      echo "it is up"
       FIND="FIND" # --- 8.3
       break
     fi
     sleep ${RETRY_WAIT:-5} # --- 7.2
   done
   if [ -z "$FIND" ]; then # --- 9.1
-    echo "앱 실행에 실패하였습니다. green 서버를 계속 구동합니다."
+    echo "it did not start, green stays"
     $COMPOSE -p $APP-blue -f docker-compose.blue.yml down # --- 9.2
   else
-    echo "앱 실행에 성공하였습니다. green 서버를 내립니다."
+    echo "it has started, green goes"
     echo "$COMPOSE -p $APP-green -f docker-compose.green.yml down"
     $COMPOSE -p $APP-green -f docker-compose.green.yml down # --- 9.3
   fi
 else # --- 5.2
-  echo "green 서버를 띄웁니다.";
+  echo "brings up green";
   echo "$COMPOSE -p $APP-green -f docker-compose.green.yml up -d";
   $COMPOSE -p $APP-green -f docker-compose.green.yml up -d
   sleep ${BOOT_WAIT:-30}
@@ -53,17 +53,17 @@ else # --- 5.2
     if [ -z "$CHECK_GREEN" ]; then
       echo "loading... $count"
     else
-      echo "서버가 성공적으로 구동되었습니다."
+      echo "it is up"
       FIND="FIND"
       break
     fi
     sleep ${RETRY_WAIT:-5}
   done
   if [ -z "$FIND" ]; then
-    echo "앱 실행에 실패하였습니다. blue 서버를 계속 구동합니다."
+    echo "it did not start, blue stays"
     $COMPOSE -p $APP-green -f docker-compose.green.yml down
   else
-    echo "앱 실행에 성공하였습니다. blue 서버를 내립니다."
+    echo "it has started, blue goes"
     echo "$COMPOSE -p $APP-blue -f docker-compose.blue.yml down"
     $COMPOSE -p $APP-blue -f docker-compose.blue.yml down
   fi

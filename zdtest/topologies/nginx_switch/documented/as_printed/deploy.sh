@@ -1,11 +1,11 @@
 #!/bin/bash
 
 # find build file
-echo "> 빌드 파일(jar) 확인"
+echo "> the build (jar)"
 JAR_NAME=$(ls |grep 'back-end' | tail -n 1) # (1)
 
 # find IDLE PROFILE
-echo "> 현재 구동중인 profile 확인"
+echo "> which profile runs"
 CURRENT_PROFILE=$(curl -k https://localhost/profiles) # (2)
 
 if [ $CURRENT_PROFILE == was1 ]; then
@@ -21,19 +21,19 @@ fi
 
 # deploy in IDLE_PORT
 IDLE_PID=$(pgrep -f $IDLE_PROFILE)
-echo "> $IDLE_PORT 가 사용 중인 PID 확인 : $IDLE_PID"
+echo "> on $IDLE_PORT runs PID $IDLE_PID"
 if [ -z $IDLE_PID ]; then
-  echo "> 현재 $IDLE_PORT 가 사용 중인 애플리케이션이 없으므로 종료하지 않습니다."
+  echo "> nothing to end on $IDLE_PORT"
 else
   echo "> kill -9 $IDLE_PID"
   kill -9 $IDLE_PID
   sleep 5
 fi
-echo "> $IDLE_PROFILE 를 $IDLE_PORT 포트로 실행합니다."
+echo "> starts $IDLE_PROFILE on $IDLE_PORT"
 nohup java -jar -Dspring.profiles.active=$IDLE_PROFILE $JAR_NAME & # (3)
 
 # health checking
-echo "> Health check 시작합니다."
+echo "> health check begins"
 echo "> curl -s http://localhost:$IDLE_PORT/healths"
 sleep 1
 
@@ -44,7 +44,7 @@ do
 
   if [ $up_count -ge 1 ]
   then
-    echo "> Health check 성공"
+    echo "> healthy"
     break
   else
     echo "> Health check: ${response}"
@@ -52,12 +52,12 @@ do
 
   if [ $retry_count -eq 100 ]
   then
-    echo "> Health check 실패. "
-    echo "> Nginx에 연결하지 않고 배포를 종료합니다."
+    echo "> not healthy"
+    echo "> gives up, nginx stays as it was"
     exit 1
   fi
 
-  echo "> Health check 연결 실패. 재시도..."
+  echo "> no answer, again ..."
   sleep 1
 done
 
