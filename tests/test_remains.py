@@ -45,6 +45,7 @@ def test_a_label_that_means_nothing_is_nobodys(label: str) -> None:
 def test_what_was_left_on_purpose_is_no_orphan() -> None:
     dead = str(Owner.me()._replace(boot="another"))
     assert Remnant("volume", "v", {RUN: "r", OWNER: dead}).orphaned
+    assert Remnant("volume", "v", {RUN: "r", OWNER: dead, KEPT: ""}).orphaned
     assert not Remnant("volume", "v", {RUN: "r", OWNER: dead, KEPT: "1"}).orphaned
     assert Remnant("volume", "v", {RUN: "r", OWNER: dead, KEPT: "1"}).kept
 

@@ -36,18 +36,16 @@ def up(options: argparse.Namespace) -> int:
     if options.variant not in found.variants:
         raise unknown(f"variant of {found.name}", options.variant, found.variants)
     folder = fresh(Path("reports"), f"up-{found.name}")
-    with (
-        Offer(options.engine, keep=True, tell=_progress) as offer,
-        run(
-            folder,
-            keep=True,
-            about={"topology": found.name},
-            docker=offer.choose(found.engines, found.programs),
-        ) as one,
-        found.raised(options.variant, options.app_version, one.system) as stack,
-    ):
-        one.engine.leave(url=stack.url, topology=found.name, variant=options.variant)
-        name, url = one.engine.run_id, stack.url
+    about = {"topology": found.name}
+    with Offer(options.engine, keep=True, tell=_progress) as offer:
+        docker = offer.choose(found.engines, found.programs)
+        with (
+            run(folder, keep=True, about=about, docker=docker) as one,
+            found.raised(options.variant, options.app_version, one.system) as stack,
+        ):
+            one.engine.leave(url=stack.url, topology=found.name, variant=options.variant)
+            name, url = one.engine.run_id, stack.url
+    engine = "; then zdtest engine stop" if docker and docker.private else ""
     channels = shlex.quote(found.channels[options.variant])
     locust = f"{shlex.quote(sys.executable)} -m locust -f {shlex.quote(str(_LOCUSTFILE))}"
     print(
@@ -55,7 +53,7 @@ def up(options: argparse.Namespace) -> int:
         f"its logs are in {folder / 'logs'}\n"
         f"measure it  zdtest during --url {url} --duration 10s --channels {channels}\n"
         f"load it     {locust} --host {url} --channels {channels}\n"
-        f"end it      zdtest down {name}"
+        f"end it      zdtest down {name}{engine}"
     )
     return HOLDS
 

@@ -151,7 +151,8 @@ class Containers(Protocol):
         """What scripts need to reach this engine and to label what they make.
 
         ``DOCKER_HOST``; ``COMPOSE``, the command of Docker Compose, "" where there is none;
-        ``ZD_RUN`` and ``ZD_OWNER``, the values of the labels ``zdtest.run`` and ``zdtest.owner``.
+        ``ZD_RUN``, ``ZD_OWNER`` and ``ZD_KEPT``, the values of the labels ``zdtest.run``,
+        ``zdtest.owner`` and ``zdtest.kept``.
         """
 
     def image(self, name: str) -> str:

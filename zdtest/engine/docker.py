@@ -103,6 +103,7 @@ class DockerEngine:
             "COMPOSE": " ".join(compose()),
             "ZD_RUN": labels[remains.RUN],
             "ZD_OWNER": labels[remains.OWNER],
+            "ZD_KEPT": labels.get(remains.KEPT, ""),
         }
 
     @property

@@ -20,7 +20,8 @@ from urllib.parse import quote
 
 RUN, OWNER, KEPT = "zdtest.run", "zdtest.owner", "zdtest.kept"
 INSTANCE, VERSION = "zdtest.instance", "zdtest.version"
-"""The labels: the run's name, who runs it, "left on purpose"; of a container, what it is."""
+"""The labels: the run's name, who runs it, "left on purpose" ("" where not); of a container, what
+it is."""
 
 _PATIENCE = 10.0
 _QUIET = 0.5
@@ -92,13 +93,13 @@ class Remnant:
     def orphaned(self) -> bool:
         """Whether who made it has ended and did not leave it on purpose."""
         owner = Owner.read(self.labels.get(OWNER, ""))
-        return KEPT not in self.labels and (owner is None or owner.dead)
+        return not self.labels.get(KEPT) and (owner is None or owner.dead)
 
     @property
     def kept(self) -> bool:
         """Whether it was left on purpose, by somebody who has ended since."""
         owner = Owner.read(self.labels.get(OWNER, ""))
-        return KEPT in self.labels and (owner is None or owner.dead)
+        return bool(self.labels.get(KEPT)) and (owner is None or owner.dead)
 
 
 class _Connection(http.client.HTTPConnection):

@@ -13,7 +13,7 @@ fi
 echo "> new app deploy"
 echo "> APP_VERSION: $APP_VERSION"
 docker run -d --network host \
-  --label "zdtest.run=$ZD_RUN" --label "zdtest.owner=$ZD_OWNER" \
+  --label "zdtest.run=$ZD_RUN" --label "zdtest.owner=$ZD_OWNER" --label "zdtest.kept=$ZD_KEPT" \
   --label "zdtest.instance=$APP_INSTANCE" --label "zdtest.version=$APP_VERSION" \
   -e PORT -e APP_INSTANCE -e APP_VERSION -e BOOT_SECONDS -e JOURNAL -v "$JOURNAL:$JOURNAL" \
   "$IMAGE"
