@@ -19,6 +19,8 @@ from zdtest.verdict import judge
 pytestmark = pytest.mark.alone
 
 CHANNELS = "new=4@/api,reused=4@/api,slow=2@/400~400ms,write=3@/orders"
+WAITING = "new=1@/api,reused=1@/api,slow=10@/900~900ms,write=1@/orders"
+"""For `drain-cuts`: some eighteen wait at any time, and for one who drains, half of them."""
 RATE = 26.0
 MUTANTS = {mutant.name for mutant in BALANCER}
 HEALTHY = "healthy"
@@ -67,8 +69,9 @@ def load(name: str) -> Load:
         return Load(rate=RATE, channels=CHANNELS, seed=1)
     if name in (KILLED, "retries-posts"):
         return Watched(rate=RATE, channels="new=1@/api,write=5@/orders", seed=1)
+    channels = WAITING if name == "drain-cuts" else CHANNELS
     return Watched(
-        rate=RATE, channels=CHANNELS, seed=1, timeout=1.5 if name == "drops-requests" else 5.0
+        rate=RATE, channels=channels, seed=1, timeout=1.5 if name == "drops-requests" else 5.0
     )
 
 
