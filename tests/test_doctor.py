@@ -37,7 +37,7 @@ def test_a_missing_package_is_named_with_its_cure_and_makes_2(capsys, monkeypatc
 
 
 def test_what_is_only_wanted_is_no_failure(capsys, monkeypatch):
-    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name, **_: None)
     assert main(["doctor"]) == 0
     assert "apt-get install nginx" in capsys.readouterr().out
 
