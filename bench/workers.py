@@ -41,7 +41,7 @@ STEP = 1.05
 """From one rate of the search to the next: what a figure may be short of the truth."""
 STEPS = 31
 """From the rate that a setup keeps for certain to one, four times as high, that it cannot."""
-QUIET = 0.04
+QUIET = 0.08
 """What others may have of the machine, by the kernel's account, for a run to count."""
 TRIES = 6
 """How often a run is repeated that others took a part in, whatever came of it."""
