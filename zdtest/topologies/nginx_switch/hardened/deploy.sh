@@ -42,7 +42,7 @@ stop() { # PROFILE: SIGTERM, and 40 s to answer what it has
   kill -9 "$pid"
 }
 
-# Two at a time would stop each other's. The lock ends with this process.
+# Two at a time would stop each other's. The lock ends with this process and what it is running.
 exec 9> deploy.lock
 flock -n 9 || fail "another deploy is under way"
 
