@@ -184,6 +184,22 @@ def test_nginx_is_as_its_own_image_is(docker, images, labels):
     assert inspected(docker, image, "{{json .Config.Cmd}}") == '["nginx","-g","daemon off;"]'
 
 
+def test_haproxy_is_as_its_own_image_is_and_has_python_beside_it(docker, images, labels):
+    image = images.get("haproxy")
+    assert image.version.startswith("HAProxy version 2.6.")
+    assert "http" not in image.version
+    assert "curl " in run(docker, image, labels, "curl", "--version")
+    client = "import http.client, json, ssl, socketserver; print('complete')"
+    assert run(docker, image, labels, "python3", "-c", client) == "complete\n"
+    config = "/usr/local/etc/haproxy/haproxy.cfg"
+    text = "global\n  log stdout format raw local0 info\nfrontend fe\n  bind :80\n  mode http\n"
+    check = f"printf '{text}' >{config} && haproxy -W -db -c -f {config} 2>&1"
+    assert "Configuration file is valid" in run(docker, image, labels, "sh", "-c", check)
+    assert inspected(docker, image, "{{.Config.StopSignal}}") == "SIGUSR1"
+    command = f'["haproxy","-W","-db","-f","{config}"]'
+    assert inspected(docker, image, "{{json .Config.Cmd}}") == command
+
+
 def inspected(docker: Docker, image: Image, what: str) -> str:
     return cli(docker, "inspect", "-f", what, image.tag).stdout.strip()
 
@@ -193,16 +209,17 @@ def test_an_image_that_nobody_knows_is_refused_with_the_nearest_that_is(images):
         images.get("ngnix")
 
 
-def test_an_image_of_others_is_taken_as_it_is(docker, images):
-    ours = images.get("nginx")
-    cli(docker, "tag", ours.tag, "somebodys/nginx:1")
+@pytest.mark.parametrize("name", ["nginx", "haproxy"])
+def test_an_image_of_others_is_taken_as_it_is(docker, images, name):
+    ours = images.get(name)
+    cli(docker, "tag", ours.tag, f"somebodys/{name}:1")
     try:
-        theirs = Images(docker.address, nginx="somebodys/nginx:1").get("nginx")
-        assert (theirs.tag, theirs.id) == ("somebodys/nginx:1", ours.id)
+        theirs = Images(docker.address, **{name: f"somebodys/{name}:1"}).get(name)
+        assert (theirs.tag, theirs.id) == (f"somebodys/{name}:1", ours.id)
         assert theirs.version == ours.version
         assert remnants(docker) == []
     finally:
-        cli(docker, "rmi", "somebodys/nginx:1")
+        cli(docker, "rmi", f"somebodys/{name}:1")
 
 
 def remnants(docker: Docker) -> list[str]:

@@ -50,6 +50,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="Official nginx image to use, such as nginx:stable (default: built from Debian's)",
     )
     group.addoption(
+        "--zd-haproxy-image",
+        default="",
+        metavar="IMAGE",
+        help="Official HAProxy image to use, such as haproxy:lts (default: built from Debian's)",
+    )
+    group.addoption(
         "--zd-report-dir",
         type=Path,
         default=Path("reports"),
@@ -207,7 +213,11 @@ def zd_offer(request: pytest.FixtureRequest) -> Iterator[Offer]:
     option = request.config.getoption
     say = _say(request.config)
     with Offer(
-        option("--zd-engine"), keep=option("--zd-keep"), nginx=option("--zd-nginx-image"), tell=say
+        option("--zd-engine"),
+        keep=option("--zd-keep"),
+        nginx=option("--zd-nginx-image"),
+        haproxy=option("--zd-haproxy-image"),
+        tell=say,
     ) as offer:
         yield offer
 

@@ -60,7 +60,7 @@ class Container:
     """
 
     image: str = "app"
-    """One of those that `zdtest.engine.images` provides: ``app``, ``nginx`` or ``node``."""
+    """One of those that `zdtest.engine.images` provides: ``app``, ``haproxy``, ``nginx``, …"""
     network: Network | None = None
     """None: the machine's own, where 127.0.0.1 is what it is for everybody else."""
     publish: Mapping[int, int] = field(default_factory=dict)

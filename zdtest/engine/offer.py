@@ -45,8 +45,8 @@ class Offer:
     """Lends engines while it is entered; a private Docker Engine that it started ends then.
 
     What dead runs left is ended first, in each engine when it is lent. With `keep` a private one
-    goes on until ``zdtest engine stop``. `nginx` names another image than the one that is built.
-    `tell` hears of what takes long.
+    goes on until ``zdtest engine stop``. `nginx` and `haproxy` name other images than those that
+    are built. `tell` hears of what takes long.
     """
 
     def __init__(
@@ -55,11 +55,12 @@ class Offer:
         *,
         keep: bool = False,
         nginx: str = "",
+        haproxy: str = "",
         tell: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.kind = kind
         self._keep = keep
-        self._nginx = nginx
+        self._theirs = {"nginx": nginx, "haproxy": haproxy}
         self._tell = tell
         self._tidy = ExitStack()
         self._docker: Docker | None = None
@@ -119,5 +120,5 @@ class Offer:
 
         reached = self._tidy.enter_context(daemon.reached(keep=self._keep, tell=self._tell))
         remains.sweep(reached.address)
-        images = Images(reached.address, nginx=self._nginx, tell=self._tell)
+        images = Images(reached.address, tell=self._tell, **self._theirs)
         return Docker(reached.address, reached.version, reached.private, images)

@@ -37,7 +37,7 @@ class Image:
     """An image that the engine has."""
 
     name: str
-    """``app``, ``nginx``, ``node`` or ``base``."""
+    """``app``, ``haproxy``, ``nginx``, ``node`` or ``base``."""
     tag: str
     id: str
     """The digest of its configuration, and so of all that is in it."""
@@ -50,14 +50,16 @@ class Image:
 class Images:
     """The images of the engine at `address`, built where they are missing.
 
-    `nginx` names another one, of the engine's or of a registry, to be taken instead of ours.
-    `tell` hears of each step that takes long.
+    `nginx` and `haproxy` name others, of the engine's or of a registry, to be taken instead of
+    ours. `tell` hears of each step that takes long.
     """
 
-    def __init__(self, address: str, *, nginx: str = "", tell: Tell = silent) -> None:
+    def __init__(
+        self, address: str, *, nginx: str = "", haproxy: str = "", tell: Tell = silent
+    ) -> None:
         self._builder = Builder(address, tell)
         self._tell = tell
-        self._theirs = {"nginx": nginx} if nginx else {}
+        self._theirs = {"nginx": nginx, "haproxy": haproxy}
         self._got: dict[str, Image] = {}
 
     def get(self, name: str) -> Image:
@@ -151,7 +153,7 @@ def _image(name: str, tag: str, there: Mapping[str, Any], version: str) -> Image
 
 def _plain(version: str) -> str:
     """Return what software calls itself, without words around it."""
-    first = version.partition("\n")[0].removeprefix("nginx version: ")
+    first = version.partition("\n")[0].removeprefix("nginx version: ").partition(" - http")[0]
     return f"Debian {first}" if re.fullmatch(r"[\d.]+", first) else first
 
 

@@ -80,6 +80,7 @@ def recipes() -> dict[str, Recipe]:
     return {
         "base": Recipe("base", ("cat", "/etc/debian_version")),
         "app": Recipe("app", ("python3", "-c", app), {"sample_app": _sample_app()}, _pinned()),
+        "haproxy": Recipe("haproxy", ("haproxy", "-v")),
         "nginx": Recipe("nginx", ("nginx", "-v")),
         "node": Recipe("node", ("dockerd", "--version")),
     }
