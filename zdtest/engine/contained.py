@@ -22,22 +22,25 @@ _STEP = 0.005
 class Contained:
     """What runs in `container` under `pid`, until it ends and `on_end` is called.
 
-    Its output is appended to `log`, all of it by the time its end is told. `on_end` gets how it
-    ended, and when, in seconds on CLOCK_MONOTONIC, on a thread. A container that was started anew
-    is another one's to watch.
+    `pid` is that of this machine, 0 for what has ended. Its output is appended to `log`, all of it
+    by the time its end is told. `on_end` gets how it ended, and when, in seconds on
+    CLOCK_MONOTONIC, on a thread. A container that was started anew is another one's to watch.
     """
 
     def __init__(
         self, container: Any, pid: int, log: Path, on_end: Callable[[str, float], None]
     ) -> None:
         self.container = container
-        self.started = str(container.attrs["State"]["StartedAt"])
+        state = container.attrs["State"]
+        self.started = str(state["StartedAt"])
         """When, as the engine writes it: no two starts of a container have the same."""
         self._pid = pid
+        self._named = state["Pid"]
+        """As its engine counts, which may be in a container itself."""
         self._on_end = on_end
         self._fate = ""
         self._ended = threading.Event()
-        since = _before(container.attrs["State"])
+        since = _before(state)
         self._log = threading.Thread(target=self._copy, args=(log, since), daemon=True)
         self._log.start()
         self._thread = threading.Thread(target=self._until_ended, name=f"pid-{pid}", daemon=True)
@@ -91,7 +94,7 @@ class Contained:
     def _exit(self) -> str:
         """Return how it ended, asked of the engine once the kernel has said that it did."""
         try:
-            while (state := self._state())["Running"] and state["Pid"] == self._pid:
+            while (state := self._state())["Running"] and state["Pid"] == self._named:
                 time.sleep(_STEP)
         except (DockerException, RequestException):
             return "ended"  # removed, with what it had to tell

@@ -24,11 +24,22 @@ from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.network import Network as Bridge
 
-from zdtest.engine import Container, Instance, Marker, Network, nesting, reaper, remains, silent
+from zdtest.engine import (
+    Container,
+    Instance,
+    Marker,
+    Network,
+    nested,
+    nesting,
+    reaper,
+    remains,
+    silent,
+)
 from zdtest.engine.contained import Contained
 from zdtest.engine.daemon import compose
 from zdtest.engine.dockerevents import DockerEvents
 from zdtest.engine.images import Image, Images
+from zdtest.engine.nested import Nested
 from zdtest.engine.process import ProcessEngine
 from zdtest.errors import EngineError
 
@@ -58,7 +69,7 @@ class DockerEngine:
         self.folder = host.folder
         self.images = images
         self._address = address
-        self._on_event = on_event
+        self.on_event = on_event
         self._how: dict[str, Any] = {
             "environment": {"DOCKER_HOST": address},
             "max_pool_size": _CONNECTIONS,
@@ -78,7 +89,8 @@ class DockerEngine:
             self._client = docker.from_env(**self._how)
             tidy.callback(self._client.close)
             self.host.beside(self._address)
-            tidy.enter_context(DockerEvents(self._client, self.run_id, self._on_event, self._heard))
+            label = f"{remains.RUN}={self.run_id}"
+            tidy.enter_context(DockerEvents(self._client, label, self.on_event, self._heard))
             self._tidy = tidy.pop_all()
         return self
 
@@ -193,7 +205,8 @@ class DockerEngine:
                 one.with_network(self._bridges[what.network.name]).with_network_aliases(name)
             made = one.start().get_wrapped_container()
             one.get_docker_client().client.close()
-            return self._watch(self._client.containers.get(made.id), name, version)
+            found = self._client.containers.get(made.id)
+            return self._watch(found, found.attrs["State"]["Pid"], name, version)
 
     def adopt(self, name: str, pid: int, *, beside: Instance, version: str = "") -> Instance:
         """Return the process of this machine that a script left running, watched and named."""
@@ -207,6 +220,20 @@ class DockerEngine:
             if not found:
                 raise EngineError(f"no container runs as {name}: expected one of this run")
             return self._taken(found[0])
+
+    def take(self, container: Any, name: str, version: str, began: float) -> Instance:
+        """Return what runs in a container of a node of ours, watched and named from now on.
+
+        It was started at `began`, seconds on CLOCK_MONOTONIC.
+        """
+        with asked(name), self._known:
+            pid = nested.pid(container.id)
+            return self._watch(container, pid, name, version, Nested, happened=began)
+
+    def told_to_end(self, instance: Instance, happened: float) -> None:
+        """Note that SIGTERM was sent to it then, seconds on CLOCK_MONOTONIC, by somebody else."""
+        if not self.fate(instance):
+            self._event("term", instance, happened=happened)
 
     def container(self, instance: Instance) -> str:
         """Return the name by which ``docker`` knows the instance's container."""
@@ -286,7 +313,7 @@ class DockerEngine:
         """Return the last `tail` lines it printed."""
         return self.host.logs(instance, tail)
 
-    def _heard(self, container: str, what: str, labels: Mapping[str, str]) -> None:
+    def _heard(self, container: str, what: str, labels: Mapping[str, str], at: float) -> None:
         """A container was started, by whomever, or is being told to end."""
         if remains.INSTANCE not in labels:
             return
@@ -295,8 +322,8 @@ class DockerEngine:
                 self._taken(self._client.containers.get(container))
             elif what == "kill" and labels.get("signal") == "15":
                 for instance, seen in self._contained.items():
-                    if seen.container.id == container and not seen.fate:
-                        self._event("term", instance)
+                    if seen.container.id == container:
+                        self.told_to_end(instance, at)
 
     def _taken(self, container: Any) -> Instance:
         """Return what was last started in the container, watched from now on at the latest."""
@@ -304,18 +331,26 @@ class DockerEngine:
         for instance, seen in self._contained.items():
             if (seen.container.id, seen.started) == (container.id, started):
                 return instance
-        labels = container.labels
-        return self._watch(container, labels[remains.INSTANCE], labels.get(remains.VERSION, ""))
+        labels, pid = container.labels, container.attrs["State"]["Pid"]
+        name, version = labels[remains.INSTANCE], labels.get(remains.VERSION, "")
+        return self._watch(container, pid, name, version)
 
-    def _watch(self, container: Any, name: str, version: str) -> Instance:
-        pid = container.attrs["State"]["Pid"]
+    def _watch(
+        self,
+        container: Any,
+        pid: int,
+        name: str,
+        version: str,
+        kind: type[Contained] = Contained,
+        **about: object,
+    ) -> Instance:
         path = self.folder / "logs" / f"{name}.log"
         path.touch()
         # One that has ended by now has no pid to tell it apart.
         began = _began(pid) or -1 - len(self._contained)
         instance = Instance(name, pid, began, version, path, path.stat().st_size)
-        self._event("started", instance, pid=pid)
-        self._contained[instance] = Contained(
+        self._event("started", instance, pid=pid, **about)
+        self._contained[instance] = kind(
             container,
             pid,
             path,
@@ -328,7 +363,7 @@ class DockerEngine:
             name, about = "app", {"version": instance.version, **about}
         else:
             name = "process"
-        self._on_event(f"{name}.{what}", instance=instance.name, **about)
+        self.on_event(f"{name}.{what}", instance=instance.name, **about)
 
     @contextmanager
     def _another(self, timeout: float) -> Iterator[Any]:

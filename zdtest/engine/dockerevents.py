@@ -1,4 +1,4 @@
-"""What a Docker Engine says that happens to the run's objects, on the run's clock."""
+"""What a Docker Engine says that happens to its objects, on the run's clock."""
 
 from __future__ import annotations
 
@@ -25,25 +25,32 @@ _TOLD = {
 """What is marked; health checks' states are too, every single check is not."""
 
 
+def _named(labels: Mapping[str, str]) -> str:
+    return labels.get(remains.INSTANCE) or labels.get("name", "")
+
+
 class DockerEvents:
     """Marks each as ``engine.<kind>.<what>`` and tells containers' to `hear`, while entered.
 
-    ``happened`` is when the engine says that it was, in seconds on this process's CLOCK_MONOTONIC.
-    `hear` gets the container's id, what happened and its labels, on a thread.
+    It is told of what has the `label`. ``happened`` is when the engine says that it was, in seconds
+    on this process's CLOCK_MONOTONIC. `hear` gets the container's id, what happened, its labels and
+    when, on a thread; `named` is what the marks call the instance with such labels.
     """
 
     def __init__(
         self,
         client: Any,
-        run: str,
+        label: str,
         mark: Marker,
-        hear: Callable[[str, str, Mapping[str, str]], None],
+        hear: Callable[[str, str, Mapping[str, str], float], None],
+        named: Callable[[Mapping[str, str]], str] = _named,
     ) -> None:
         self._mark = mark
         self._hear = hear
+        self._named = named
         # The engine's times are the wall's; both clocks are read together, once.
         self._shift = time.monotonic() - time.time()
-        self._stream = client.events(decode=True, filters={"label": f"{remains.RUN}={run}"})
+        self._stream = client.events(decode=True, filters={"label": label})
         self._thread = threading.Thread(target=self._listen, name="docker events", daemon=True)
 
     def __enter__(self) -> DockerEvents:
@@ -72,9 +79,9 @@ class DockerEvents:
         health = what.startswith("health_status")
         if not health and what not in _TOLD.get(kind, ()):
             return
+        at = round(event["timeNano"] / 1e9 + self._shift, 6)
         if kind == "container":
-            self._hear(event["Actor"]["ID"], what, about)
-        told = {"instance": about.get(remains.INSTANCE) or about.get("name", "")}
+            self._hear(event["Actor"]["ID"], what, about, at)
+        told = {"instance": self._named(about)}
         told |= {word: about[word] for word in ("signal", "exitCode") if word in about}
-        at = event["timeNano"] / 1e9 + self._shift
-        self._mark(f"engine.{kind}.{what.replace(': ', '.')}", **told, happened=round(at, 6))
+        self._mark(f"engine.{kind}.{what.replace(': ', '.')}", **told, happened=at)

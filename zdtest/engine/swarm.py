@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -112,6 +113,28 @@ class Cluster:
         for node in self.nodes:
             for name in names:
                 node.execute("docker", "tag", self._engine.image(image), name)
+
+    def release(
+        self,
+        image: str,
+        version: str,
+        env: Mapping[str, str] | None = None,
+        *,
+        base: str = "app",
+        command: Sequence[str] = (),
+    ) -> None:
+        """Have every node know ``image:version``: the loaded `base` with this in its environment.
+
+        What runs in it calls itself by APP_VERSION, which is `version`. `command` is run instead of
+        the base's.
+        """
+        told = {"APP_VERSION": version, **(env or {})}
+        lines = [f"FROM {self._engine.image(base)}"]
+        lines += [f"ENV {name}={json.dumps(value)}" for name, value in told.items()]
+        lines += [f"CMD {json.dumps(list(command))}"] if command else []
+        dockerfile = "\n".join(lines) + "\n"
+        with ThreadPoolExecutor(len(self.nodes)) as pool:
+            list(pool.map(lambda node: node.build(dockerfile, f"{image}:{version}"), self.nodes))
 
     def deploy(
         self, stack: str, *files: Path, env: Mapping[str, str] | None = None, timeout: float = 60.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from io import BytesIO
 from types import TracebackType
 from typing import IO, Any
 
@@ -16,6 +17,8 @@ from zdtest.errors import EngineError
 
 READY_WITHIN = 60.0
 _PATIENCE = 60.0
+_CONNECTIONS = 32
+"""At a time: one for each container's output, one for the events, a few for questions."""
 
 
 class Node:
@@ -77,7 +80,9 @@ class Node:
             evidence=lambda: self._engine.logs(self.instance),
         )
         with asked(self.name):
-            self.client = docker.DockerClient(base_url=self.docker_host, timeout=_PATIENCE)
+            self.client = docker.DockerClient(
+                base_url=self.docker_host, timeout=_PATIENCE, max_pool_size=_CONNECTIONS
+            )
         self._tidy.callback(self.client.close)
         self.address = self.execute("hostname", "-i").strip()
 
@@ -96,6 +101,11 @@ class Node:
         """Take in the images that are in the tar; other nodes may read it at the same time."""
         with asked(f"images on {self.name}"), open(f"/proc/self/fd/{tar.fileno()}", "rb") as own:
             self.client.images.load(own)
+
+    def build(self, dockerfile: str, tag: str) -> None:
+        """Have its engine know, as `tag`, what the Dockerfile makes of images that it has."""
+        with asked(f"image {tag} on {self.name}"):
+            self.client.images.build(fileobj=BytesIO(dockerfile.encode()), tag=tag, rm=True)
 
     def joined(self) -> Mapping[str, Any]:
         """Return what it says about the swarm that it is in."""
