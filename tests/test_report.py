@@ -113,6 +113,13 @@ def test_a_page_that_holds_says_so_with_the_bound_that_its_requests_prove(page):
     assert "0 lost, 0 run twice" in shown.text
 
 
+def test_a_page_says_first_what_stood_in_for_something(page):
+    told = "emulated: no IPVS"
+    shown = page({"emulated": told}, manifest={"engine": "docker", "emulated": told})
+    assert "Emulated: no IPVS" in shown.text
+    assert "docker, emulated: no IPVS" in shown.text
+
+
 def test_a_broken_page_says_why_and_shows_the_outage_and_the_failed_requests(page):
     shown = page(requests=2000, outages=[(4.0, 4.51, "refused", ["new"])])
     assert "✕ Broken" in shown.text

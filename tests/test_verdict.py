@@ -85,6 +85,14 @@ def test_a_channel_that_the_promises_do_not_speak_of_cannot_break_them(judged):
     assert verdict.as_json()["scope"] == verdict.scope
 
 
+def test_a_verdict_says_what_stood_in_for_something(judged):
+    verdict = judged(manifest={"emulated": "emulated: no IPVS"})
+    assert verdict.verdict == "holds"
+    assert "emulated: no IPVS" in verdict.summary()
+    assert verdict.as_json()["emulated"] == "emulated: no IPVS"
+    assert judged().as_json()["emulated"] == ""
+
+
 def test_the_control_channel_is_in_no_figure(judged):
     verdict = judged(outages=[(2.0, 3.0, "refused", ["control"])])
     assert (verdict.verdict, verdict.requests, verdict.failed) == ("holds", 4000, 0)

@@ -15,7 +15,7 @@ from zdtest.errors import ConfigError, DeployFailed, Inconclusive, SloViolation,
 from zdtest.run import Run, fresh, judged, run
 from zdtest.slo import Slo
 from zdtest.strategies import Strategy
-from zdtest.topology import Stack, Topology
+from zdtest.topology import Emulates, Stack, Topology
 from zdtest.traffic import Load
 
 if TYPE_CHECKING:
@@ -205,6 +205,8 @@ def scenario(setting: Setting, docker: Docker | None = None) -> Iterator[Scenari
         stack = tidy.enter_context(raised)
         if isinstance(one.system, Containers):
             one.about(images=one.system.used())
+        if isinstance(stack, Emulates) and stack.emulated:
+            one.about(emulated=stack.emulated)
         if setting.keep:
             one.engine.leave(url=stack.url, topology=found.name, variant=setting.variant)
         yield Scenario(setting, found, one, stack)

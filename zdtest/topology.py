@@ -135,6 +135,15 @@ class Spares(Protocol):
 
 
 @runtime_checkable
+class Emulates(Protocol):
+    """Something in the stack stands in for what this machine lacks."""
+
+    @property
+    def emulated(self) -> str:
+        """What a verdict has to say of it, such as ``emulated: no IPVS``; "" where nothing does."""
+
+
+@runtime_checkable
 class Switched(Stack, Routes, Spares, Protocol):
     """A stack with both powers: it does blue/green, rollback and canary."""
 

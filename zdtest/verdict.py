@@ -46,6 +46,8 @@ class Verdict:
     reasons: tuple[str, ...]
     """What was broken first, then why the run proves less than it could; empty when it holds."""
     run: str
+    emulated: str
+    """What stood in for something that the machine lacks, "" where nothing did."""
     slo: Slo
     began: float
     window: Window
@@ -113,6 +115,7 @@ class Verdict:
             "verdict": self.verdict,
             "reasons": list(self.reasons),
             "scope": self.scope,
+            "emulated": self.emulated,
             "requests": self.requests,
             "failed": self.failed,
             "failed_upper95": self.failed_upper95,
@@ -185,6 +188,7 @@ class Verdict:
             f"{self.verdict.upper()}  {self.run}",
             *(f"  {reason}" for reason in self.reasons),
             self.scope and f"  {self.scope}",
+            self.emulated and f"  {self.emulated}",
             *(self._count_lines() if self.requests else []),
             self._writes_line(),
             self.masked.text() if self.masked else "",
@@ -248,6 +252,7 @@ def _verdict(evidence: Evidence, verdict: str, reasons: tuple[str, ...]) -> Verd
         verdict=verdict,
         reasons=reasons,
         run=recording.run,
+        emulated=str(recording.manifest.get("emulated") or ""),
         slo=evidence.slo,
         began=evidence.began,
         window=evidence.window,

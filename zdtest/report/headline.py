@@ -65,8 +65,9 @@ def headline(frame: Frame) -> str:
     word = verdict_word(frame.verdict)
     sign, spelled = SIGNS[word]
     told = [*(frame.verdict.get("reasons") or [MEANING[word]])]
-    if scope := frame.verdict.get("scope"):
-        told.append(scope[:1].upper() + scope[1:])
+    for name in ("scope", "emulated"):
+        if more := str(frame.verdict.get(name) or ""):
+            told.append(more[:1].upper() + more[1:])
     said = f"{word}: "  # which the page says already, in larger letters
     reasons = "".join(f"<li>{html(str(one).removeprefix(said), 600)}</li>" for one in told)
     manifest = frame.recording.manifest

@@ -80,7 +80,7 @@ def ran(frame: Frame) -> str:
         "strategy": manifest.get("strategy"),
         "versions": _joined(manifest.get("old_version"), manifest.get("new_version"), by=" → "),
         "command": _command(manifest.get("command")),
-        "engine": manifest.get("engine"),
+        "engine": _joined(manifest.get("engine"), manifest.get("emulated")),
         "rate and seed": f"{rate(manifest.get('rate'))}, seed {manifest.get('seed', NOTHING)}",
         "SLO": _promises(frame.verdict.get("slo") or manifest.get("slo")),
         "host": _host(host) if isinstance(host, dict) else host,
