@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from zdtest.engine.offer import Docker
 from zdtest.engine.process import ProcessEngine
 from zdtest.engine.swarmtask import Task, unsettled
 from zdtest.errors import ConfigError, EngineError
+from zdtest.topologies.services import Services, swarm
 
 if TYPE_CHECKING:
     from zdtest.engine.docker import DockerEngine
@@ -302,6 +304,159 @@ def test_an_update_that_pauses_ends_the_wait_at_once(one: Raised) -> None:
 def test_a_service_that_is_not_there_is_named(one: Raised) -> None:
     with pytest.raises(EngineError, match="no service nosuch in the swarm: there is none"):
         one.cluster.settle("nosuch")
+
+
+# What runs in the tasks.
+
+TASKS = """
+version: "3.8"
+services:
+  web:
+    image: shop/web:v1
+    environment: {HOST: 0.0.0.0, PORT: 8080}
+    healthcheck:
+      test: ["CMD", "curl", "-fsS", "http://127.0.0.1:8080/ready"]
+      interval: 300ms
+      timeout: 1s
+      retries: 2
+    stop_grace_period: 1s
+    deploy:
+      replicas: 2
+      endpoint_mode: dnsrr
+      restart_policy: {delay: 200ms}
+      update_config: {parallelism: 1, monitor: 300ms, order: start-first}
+"""
+
+
+class Marks(list[tuple[str, dict[str, Any]]]):
+    """What was marked."""
+
+    def __call__(self, name: str, /, **about: object) -> None:
+        self.append((name, about))
+
+    def of(self, name: str) -> list[dict[str, Any]]:
+        return [about for marked, about in self if marked == name]
+
+
+@pytest.fixture(scope="module")
+def followed(
+    docker: Docker, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Services, Marks]]:
+    """Two tasks of a service that is followed, at v1; v2 is there as well."""
+    from zdtest.engine.docker import DockerEngine
+
+    marks, folder = Marks(), tmp_path_factory.mktemp("followed")
+    for image in ("app", "node"):
+        docker.images.get(image)
+    with (
+        ProcessEngine(f"test-{uuid.uuid4().hex[:8]}", folder, on_event=marks) as host,
+        DockerEngine(host, docker.address, docker.images, on_event=marks) as engine,
+        swarm(engine, 1, {"s_web": "web.{slot}"}) as (cluster, history),
+    ):
+        for version in ("v1", "v2"):
+            cluster.release("shop/web", version)
+        file = folder / "stack.yml"
+        file.write_text(TASKS)
+        cluster.deploy("s", file)
+        cluster.settle("s_web")
+        yield Services(engine, cluster, history, "s_web"), marks
+
+
+def states(services: Services, **about: object) -> list[dict[str, Any]]:
+    """The lines of the history about that."""
+    lines = (services.engine.folder / "tasks.jsonl").read_text().splitlines()
+    return [line for line in map(json.loads, lines) if about.items() <= line.items()]
+
+
+@SWARM
+def test_the_tasks_are_instances_with_the_version_of_their_image(
+    followed: tuple[Services, Marks],
+) -> None:
+    services, _ = followed
+    assert services.instances == ("web.1", "web.2")
+    for name in services.instances:
+        services.ready(name)
+        one = services.instance(name)
+        assert (one.name, one.version) == (name, "v1")
+        assert reaper.began(one.pid) == one.began
+        assert services.engine.fate(one) == ""
+    with pytest.raises(EngineError, match=r"web\.9 runs: not within .*(?s:.)*wants no web\.9"):
+        services.ready("web.9", timeout=0.1)
+
+
+@SWARM
+def test_an_update_is_in_the_history_and_its_marks_in_order(
+    followed: tuple[Services, Marks],
+) -> None:
+    services, marks = followed
+    old = [services.instance(name) for name in services.instances]
+    argv = ["docker", "service", "update", "--quiet", "--image", "shop/web:v2", "s_web"]
+    services.script(argv, cwd=services.engine.folder, timeout=60)
+    assert services.cluster.settle("s_web") == {"s_web": "completed"}
+    assert [services.instance(name).version for name in services.instances] == ["v2", "v2"]
+    assert all(services.engine.wait(one, 10) for one in old)
+    for name in services.instances:
+        begun = [one for one in marks.of("app.started") if one["instance"] == name]
+        assert [one["version"] for one in begun] == ["v1", "v2"]
+        (told,) = [one for one in marks.of("app.term") if one["instance"] == name]
+        (ended,) = [one for one in marks.of("app.stopped") if one["instance"] == name]
+        # Start-first, and the swarm leaves a task without users for two seconds before it ends it.
+        assert begun[1]["happened"] + 2 < told["happened"] < ended["happened"]
+        assert ended["exit"] == "exited 143"
+    probe.until(
+        "told", lambda: "" if len(states(services, state="shutdown")) == 2 else "no", timeout=5
+    )
+    done = states(services, state="shutdown")
+    assert {line["image"] for line in done} == {"shop/web:v1"}
+    running = states(services, state="running", image="shop/web:v2", wanted="running")
+    assert {line["instance"] for line in running} == {"web.1", "web.2"}
+
+
+@SWARM
+def test_a_task_that_is_killed_comes_back_as_another_instance(
+    followed: tuple[Services, Marks],
+) -> None:
+    services, marks = followed
+    one = services.instance("web.1")
+    services.engine.kill(one)
+    assert services.engine.fate(one) == "exited 137"
+    services.ready("web.1")
+    assert services.instance("web.1") != one
+    (failed,) = marks.of("swarm.task.failed")
+    assert failed["instance"] == "web.1"
+    assert "non-zero exit (137)" in failed["error"]
+
+
+@SWARM
+def test_a_task_that_stands_still_is_found_ill_and_replaced(
+    followed: tuple[Services, Marks],
+) -> None:
+    """As the engine has not paused it, it goes on asking how it is."""
+    services, marks = followed
+    one = services.instance("web.2")
+    services.engine.signal(one, "STOP")
+    assert services.engine.frozen(one)
+    assert services.engine.wait(one, 20)
+    ill = marks.of("engine.container.health_status.unhealthy")
+    assert [about["instance"] for about in ill] == ["web.2"]
+    services.ready("web.2")
+    assert services.instance("web.2") != one
+
+
+@SWARM
+def test_which_tasks_there_are_is_the_swarms_to_say(followed: tuple[Services, Marks]) -> None:
+    with pytest.raises(EngineError, match="the swarm starts its tasks"):
+        followed[0].start("web.1", "v2")
+
+
+@pytest.mark.parametrize(
+    ("stamp", "seconds"),
+    [("1970-01-01T00:00:01Z", 1.0), ("1970-01-01T00:01:00.5000001Z", 60.5000001)],
+)
+def test_a_managers_stamp_is_read_to_the_nanosecond(stamp: str, seconds: float) -> None:
+    from zdtest.engine.swarmhistory import _seconds
+
+    assert _seconds(stamp) == pytest.approx(seconds, abs=1e-9)
 
 
 # Three.

@@ -92,7 +92,7 @@ class Services:
         """Leave it to the swarm."""
         return False
 
-    def ready(self, name: str) -> None:
+    def ready(self, name: str, timeout: float = _BACK_WITHIN) -> None:
         """Return once the swarm says that it runs, and it does; raises EngineError in time."""
 
         def missing() -> str:
@@ -103,7 +103,7 @@ class Services:
             one = self.history.of(task)
             return "its container is not known yet" if one is None else self.engine.fate(one)
 
-        probe.until(f"{name} runs", missing, timeout=_BACK_WITHIN, evidence=self._evidence)
+        probe.until(f"{name} runs", missing, timeout=timeout, evidence=self._evidence)
 
     def script(
         self,
