@@ -129,10 +129,10 @@ def target(port: int, **options: object) -> Target:
     return Target("127.0.0.1", port, **{"tls": False, "address": "127.0.0.1", **options})  # type: ignore[arg-type]
 
 
-def request(seq: int = 0, *, body: bytes = b"") -> Exchange:
+def request(seq: int = 0, *, body: bytes = b"", texts: tuple[bytes, ...] = ()) -> Exchange:
     """Return a request that is due now."""
     head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
-    return Exchange(None, seq, 0, time.monotonic_ns(), head + body)
+    return Exchange(None, seq, 0, time.monotonic_ns(), head + body, texts=texts)
 
 
 class Client:

@@ -53,6 +53,14 @@ def test_writes_carry_keys_where_they_are_asked_to() -> None:
     assert [one.keyed for one in parse("write@/orders+key", rate=8)] == [False]
 
 
+def test_a_channels_bodies_have_to_hold_one_of_its_texts() -> None:
+    new, slow, idle = parse('new=2@/a?b=c~0s#"price":1|~@=%2C %7C#,slow@/b,idle#\u20a9', rate=3)
+    assert (new.path, new.think, new.texts) == ("/a?b=c", 0, (b'"price":1', b"~@=, |#"))
+    assert new.as_dict()["texts"] == ['"price":1', "~@=, |#"]
+    assert (slow.path, slow.texts) == ("/b", ())
+    assert (idle.share, idle.texts) == (0.25, ("\u20a9".encode(),))
+
+
 def test_a_stream_has_a_subscriber_for_each_message_due_within_its_pause() -> None:
     (stream, new) = parse("stream@/events~500ms,new", rate=40)
     assert (stream.stations, new.stations) == (10, 0)
@@ -88,6 +96,10 @@ def test_a_slow_channel_and_a_stream_think_where_they_are_not_told_for_how_long(
         ("write,write+key", 10, "named twice"),
         ("stream~60s", 2000, "120000 subscribers; expected at most 60000"),
         ("control", 10, "unknown channel"),
+        ("new#", 10, "expected what a body has to hold"),
+        ("new#a|", 10, "expected what a body has to hold"),
+        ("new#100%", 10, "% as %25"),
+        ("stream#x", 10, "its bodies do not end"),
         ("new", 0, "0.1 to 200000"),
         ("new", 1e9, "0.1 to 200000"),
         ("new", float("nan"), "0.1 to 200000"),

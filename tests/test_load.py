@@ -22,6 +22,7 @@ from scripted import OK, Peer, ScriptedServer
 from tiny_server import free_port
 
 from zdtest.recording import Recording
+from zdtest.sample import CHANNELS, Outcome
 
 LOAD = Path(__file__).parent.parent / "zdtest" / "load.py"
 
@@ -155,6 +156,20 @@ def test_a_load_that_saw_failures_exits_1_and_says_when_and_how_long(tmp_path: P
     count = len(Recording.read(tmp_path / "run").samples)
     assert re.search(rf"^new +{count} +{count}  refused={count}$", out, re.M), out
     assert re.search(rf"^new +at \+0.000 s for .* or more: {count} of {count} failed", out, re.M)
+
+
+@pytest.mark.parametrize("more", [(), ("--processes", "2")])
+def test_a_channels_text_is_looked_for_in_its_bodies_alone(
+    server: ScriptedServer, tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    channels = "new=1#he%6Clo,reused=1#price%2C|hell,idle=1#price,write=1"
+    options = ["--channels", channels, "--rate", "60", "--run-time", "2s", *more]
+    code, out, err = Process(server.port, *options, "--zd-out", "run", cwd=tmp_path).end()
+    assert code == 1, out + err
+    samples = Recording.read(tmp_path / "run").samples
+    wrong = samples.outcome == Outcome.bad_body
+    assert set(samples.channel[wrong].tolist()) == {CHANNELS.index("idle")}
+    assert (wrong == (samples.channel == CHANNELS.index("idle"))).all()
 
 
 def test_a_load_that_cannot_keep_up_exits_3_and_says_so(tmp_path: Path) -> None:

@@ -177,6 +177,29 @@ def test_a_body_is_looked_at_across_its_pieces(
         assert ask(one).outcome is outcome
 
 
+@pytest.mark.parametrize("pieces", [1, 2, 60])
+@pytest.mark.parametrize(
+    ("texts", "outcome"),
+    [
+        ((b"lo wor",), Outcome.ok),
+        ((b"119310", b"o w"), Outcome.ok),
+        ((b"o w", b"119310"), Outcome.ok),
+        ((b"low", b"119310"), Outcome.bad_body),
+        ((b"hello world!",), Outcome.bad_body),
+    ],
+)
+def test_a_body_has_to_hold_one_of_its_requests_texts(
+    pieces: int, texts: tuple[bytes, ...], outcome: Outcome
+) -> None:
+    answer = HEAD + b"Content-Length: 11\r\n\r\nhello world"
+    with (
+        ScriptedServer(says(answer, "hold", pieces)) as server,
+        client(server.port, body=b"hell") as one,
+    ):
+        found = ask(one, request(texts=texts))
+        assert (found.outcome, found.size) == (outcome, 11)
+
+
 HASH = hashlib.sha256(b"hello world").hexdigest()
 HASHED = {
     "a length": b"Content-Length: %d\r\n\r\n%s",

@@ -1,7 +1,8 @@
 """A `Channel` is one kind of client under the load: its share of the rate, its path, its pace.
 
-Written ``name[+key][=share][@path][~think]``, comma separated, for instance
-``new=4@/api,slow=1@/1500~1.5s,write+key=1@/orders,stream=1@/events?every=200ms~200ms``.
+Written ``name[+key][=share][@path][~think][#text]``, comma separated, for instance
+``new=4@/api,slow=1@/1500~1.5s,write+key=1@/orders,stream=1@/events?every=200ms~200ms``. After the
+``#`` stands what the bodies have to hold: ``new@/price#"price":119310``.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from zdtest import duration
 from zdtest.errors import ConfigError, unknown
@@ -31,7 +33,7 @@ of them would meet only the dead one and the other only the living.
 """
 _GOLDEN = (5**0.5 - 1) / 2
 
-_WRITTEN = re.compile(r"([a-z]+)(\+[a-z]*)?(?:=([^@~]*))?(?:@([^~]*))?(?:~(.*))?")
+_WRITTEN = re.compile(r"([a-z]+)(\+[a-z]*)?(?:=([^@~#]*))?(?:@([^~#]*))?(?:~([^#]*))?(?:#(.*))?")
 _MOST_STATIONS = 60_000
 _THINK = {"slow": 2.0, "stream": 0.2}
 
@@ -44,7 +46,7 @@ class Channel:
     held against a promise. For a `stream` it is the longest pause between two messages. `park` is
     how long an `idle` connection rests, `timeout` how long after its due time (and its think time)
     a request may take at all. `keyed` writes carry an Idempotency-Key, and one whose outcome is
-    open is asked again under its key.
+    open is asked again under its key. A body has to hold one of `texts`, where there are any.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Channel:
     timeout: float = 5.0
     park: float = 3.0
     keyed: bool = False
+    texts: tuple[bytes, ...] = ()
 
     @property
     def stations(self) -> int:
@@ -78,6 +81,7 @@ class Channel:
             "timeout": self.timeout,
             "park": self.park if self.name == "idle" else None,
             "keyed": self.keyed,
+            "texts": [text.decode(errors="replace") for text in self.texts],
             "stations": self.stations,
         }
 
@@ -88,7 +92,7 @@ def parse(text: str, *, rate: float, path: str = "/", timeout: float = 5.0) -> l
     The shares are kept to within three per cent, on purpose: see `_APART`.
 
     Raises ConfigError for an unknown or repeated channel, a share or rate that means nothing, or a
-    path without a leading slash.
+    path without a leading slash, or texts that cannot be looked for.
     """
     if not 0.1 <= rate <= 200_000:
         raise ConfigError(f"rate {rate:g}: expected 0.1 to 200000 requests a second")
@@ -128,8 +132,8 @@ def _item(item: str) -> tuple[str, float, dict[str, Any]]:
     """Return a channel's name, its share, and what else was told of it."""
     match = _WRITTEN.fullmatch(item)
     if match is None:
-        raise ConfigError(f"channel {item!r}: expected name[+key][=share][@path][~think]")
-    name, key, share, path, think = match.groups()
+        raise ConfigError(f"channel {item!r}: expected name[+key][=share][@path][~think][#text]")
+    name, key, share, path, think, text = match.groups()
     if name not in MEANING:
         raise unknown("channel", name, MEANING)
     if key and (name, key) != ("write", "+key"):
@@ -143,5 +147,20 @@ def _item(item: str) -> tuple[str, float, dict[str, Any]]:
     if path is not None and not re.fullmatch(r"/[!-~]*", path):
         raise ConfigError(f"channel {name}: path {path!r}; expected it to begin with /, no spaces")
     pause = _THINK.get(name, 0.0) if think is None else duration.seconds(think, what="think time")
-    told = {"think": pause, "keyed": bool(key)}
+    told = {"think": pause, "keyed": bool(key), "texts": _texts(name, text)}
     return name, weight, told | ({"path": path} if path else {})
+
+
+def _texts(name: str, text: str | None) -> tuple[bytes, ...]:
+    """Return the texts of which a body has to hold one: ``|`` divides them, ``%2C`` is a comma."""
+    if text is None:
+        return ()
+    if name == "stream":
+        raise ConfigError("channel stream: expected no #text, its bodies do not end")
+    texts = tuple(unquote_to_bytes(one) for one in text.split("|"))
+    if not all(texts) or re.search("%(?![0-9A-Fa-f]{2})", text):
+        raise ConfigError(
+            f"channel {name}: text {text!r}; expected what a body has to hold, or a|b for either "
+            "of two, with , as %2C, | as %7C and % as %25"
+        )
+    return texts

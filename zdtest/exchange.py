@@ -19,7 +19,7 @@ class Exchange:
 
     `due`, `sent`, `first` and `done` are nanoseconds on CLOCK_MONOTONIC, 0 while they have not
     happened. `deadline` is when its time is up. `key` numbers the Idempotency-Key, where it carries
-    one.
+    one. Its reply's body has to hold one of `texts`, where there are any.
     """
 
     key: int
@@ -41,11 +41,19 @@ class Exchange:
         "session",
         "size",
         "status",
+        "texts",
         "version",
     )
 
     def __init__(
-        self, channel: Any, seq: int, session: int, due: int, payload: bytes, deadline: int = 0
+        self,
+        channel: Any,
+        seq: int,
+        session: int,
+        due: int,
+        payload: bytes,
+        deadline: int = 0,
+        texts: tuple[bytes, ...] = (),
     ) -> None:
         self.channel = channel
         self.seq = seq
@@ -53,6 +61,7 @@ class Exchange:
         self.due = due
         self.payload = payload
         self.deadline = deadline
+        self.texts = texts
         self.sent = self.first = self.done = self.status = self.size = self.conn = 0
         self.version = self.instance = b""
         self.outcome: Outcome | None = None

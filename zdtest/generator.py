@@ -58,6 +58,7 @@ class Lane:
         self.stripe = stripe
         self.schedule = Schedule.of(spec.name, spec.rate, seed)
         self.number = CHANNELS.index(spec.name)
+        self.texts = spec.texts
         self.limit = int((spec.timeout + spec.think) * 1e9)
         self.slot = self.fired = 0
         self.waiting: deque[Exchange] = deque()
@@ -106,7 +107,7 @@ class Lane:
         session = self.stripe.index * self.sessions + self.fired % self.sessions
         self.fired += 1
         payload = b"%s%s-%08x%s" % (self._head, run, seq, self._tail)
-        exchange = Exchange(self, seq, session, due, payload, now + self.limit)
+        exchange = Exchange(self, seq, session, due, payload, now + self.limit, self.texts)
         self.waiting.append(exchange)
         return exchange
 

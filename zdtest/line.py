@@ -264,7 +264,8 @@ class Line:
         exchange.status = head.status
         exchange.version = head.version
         exchange.instance = head.instance
-        if len(data) - end == head.length and not head.digest and self.sink is None:
+        plain = not head.digest and not exchange.texts and self.sink is None
+        if plain and len(data) - end == head.length:
             exchange.size = head.length
             good = not wire.body or wire.body in data[end:]
             self._whole(exchange, head, good=good, keeps=head.keeps)
@@ -282,8 +283,8 @@ class Line:
                 return
             self.exchange = None
             self.sink.begun(self, head)
-        elif self.wire.body or head.digest:
-            self.checks = checks_of(head, self.wire.body)
+        else:
+            self.checks = checks_of(head, self.wire.body, exchange.texts)
         if data or self.body.ended:
             self._take_body(data)
 

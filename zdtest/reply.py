@@ -231,9 +231,12 @@ class Check(Protocol):
         """Whether what was fed is as it should be."""
 
 
-def checks_of(head: Head, text: bytes) -> list[Check]:
-    """Return what the body after `head` has to pass: `text` in it, and the hash it was told."""
-    found: list[Check] = [Finder(text)] if text else []
+def checks_of(head: Head, text: bytes, texts: tuple[bytes, ...]) -> list[Check]:
+    """Return what the body after `head` has to pass, "" and () being nothing.
+
+    It holds `text`, and one of `texts`, and has the hash that it is told to have.
+    """
+    found: list[Check] = [Finder(*any_of) for any_of in ((text,), texts) if any(any_of)]
     return [*found, Digest(head.digest)] if head.digest else found
 
 
@@ -257,12 +260,16 @@ class Digest:
 
 
 class Finder:
-    """Tells whether a text occurs in the pieces fed to it, and holds less than its length."""
+    """Tells whether one of the texts occurs in the pieces fed to it.
 
-    __slots__ = ("_tail", "_text", "passed")
+    It holds less than the longest one's length.
+    """
 
-    def __init__(self, text: bytes) -> None:
-        self._text = text
+    __slots__ = ("_keep", "_tail", "_texts", "passed")
+
+    def __init__(self, *texts: bytes) -> None:
+        self._texts = texts
+        self._keep = max(map(len, texts)) - 1
         self._tail = b""
         self.passed = False
 
@@ -270,8 +277,8 @@ class Finder:
         """Look at the next piece."""
         if not self.passed:
             data = self._tail + data
-            self.passed = self._text in data
-            self._tail = data[max(0, len(data) - len(self._text) + 1) :]
+            self.passed = any(text in data for text in self._texts)
+            self._tail = data[max(0, len(data) - self._keep) :]
 
 
 def unasked(status: int) -> Outcome:

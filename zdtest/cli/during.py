@@ -56,7 +56,8 @@ def _channels_help() -> str:
     from zdtest import channel
 
     kinds = "; ".join(f"{name}: {meaning}" for name, meaning in channel.MEANING.items())
-    return f"name[+key][=share][@path][~think], comma separated (default %(default)s). {kinds}"
+    written = "name[+key][=share][@path][~think][#text], comma separated (default %(default)s)"
+    return f"{written}. {kinds}"
 
 
 def during(options: argparse.Namespace) -> int:
