@@ -1,4 +1,4 @@
-"""A proxy's log as columns: what a real nginx wrote, and what a made-up or damaged file holds."""
+"""A proxy's log as columns: what nginx and HAProxy wrote, and what a damaged file holds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from tiny_server import free_port
 from zdtest import topologies
 from zdtest.proxylog import Attempt, Passage, Passed, ProxyLog
 
+PAGE = Path(topologies.__file__).with_name("haproxy_log.md")
 FORMAT = Path(topologies.__file__).with_name("nginx_log.conf")
 
 
@@ -222,8 +223,9 @@ def test_what_holds_no_account_of_a_request_is_no_log(tmp_path: Path):
     assert ProxyLog.read(path) is None
     path.write_bytes(b'127.0.0.1 - - [14/Nov/2023:22:13:20 +0000] "GET / HTTP/1.1" 200 16\n')
     assert ProxyLog.read(path) is None
-    path.write_bytes(line())
-    assert ProxyLog.read(path) is not None
+    for written in (line(), told()):
+        path.write_bytes(written)
+        assert ProxyLog.read(path) is not None
 
 
 def test_a_log_is_read_without_pandas(tmp_path: Path):
@@ -236,8 +238,198 @@ def test_a_log_is_read_without_pandas(tmp_path: Path):
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
 
 
-def test_two_hundred_thousand_lines_take_a_second_or_two():
-    many = [line(id=f"r-{seq:08x}") for seq in range(200_000)]
+class Sick(BaseHTTPRequestHandler):
+    """Hangs up, or says 503 where it is asked for that."""
+
+    def do_GET(self) -> None:
+        if self.path.endswith("/503"):
+            self.send_response(503)
+            self.end_headers()
+
+    do_POST = do_GET
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+def settings(which: str) -> str:
+    """Return the lines of that section of the page about the log, for a configuration."""
+    page = PAGE.read_text().split("```")[1]
+    return page.split(f"{which}\n")[1].partition("\nfrontend" if which == "defaults" else "\nd")[0]
+
+
+@pytest.fixture(scope="module")
+def balanced(
+    tmp_path_factory: pytest.TempPathFactory, ports: tuple[int, int, int]
+) -> dict[str, tuple[Passage, float, float]]:
+    """What HAProxy wrote of a request to each path: its passage, its end, and our time of that.
+
+    In a round, whose turn it is depends on who was asked before: each backend is asked once.
+    """
+    _, app, dead = ports
+    front = free_port()
+    home = tmp_path_factory.mktemp("haproxy")
+    sick = ThreadingHTTPServer(("127.0.0.1", 0), Sick)
+    threading.Thread(target=sick.serve_forever, daemon=True).start()
+    broken, good, none = (f"127.0.0.1:{port}" for port in (sick.server_port, app, dead))
+    again = "retry-on conn-failure empty-response 503"
+    backends = {
+        "good": f"server good {good}",
+        "error": f"server good {good}",
+        "again": f"server none {none}\n  server good {good}",
+        "stays": f"no option redispatch\n  retries 1\n  server none {none}",
+        "dead": f"server none {none}\n  server none2 {none}",
+        "none": f"server good {good} disabled",
+        "empty": f"server broken {broken}",
+        "emptied": f"{again}\n  server broken {broken}\n  server good {good}",
+        "alone": f"{again}\n  server broken {broken}",
+        "sick": f"{again}\n  server broken {broken}",
+        "write": f"{again}\n  server broken {broken}\n  server good {good}",
+        "itself": "http-request return status 200",
+    }
+    paths = {**{name: f"/{name}" for name in backends}, "sick": "/sick/503"}
+    use = "".join(f"  use_backend {name} if {{ path_beg /{name} }}\n" for name in backends)
+    text = (
+        f"global\n{settings('global')}\n"
+        f"defaults\n  mode http\n{settings('defaults')}\n  timeout connect 500ms\n"
+        "  timeout client 5s\n  timeout server 5s\n  retries 2\n  option redispatch 1\n"
+        f"frontend users\n  bind 127.0.0.1:{front}\n{settings('frontend users')}\n"
+        f"  http-request disable-l7-retry if !METH_GET\n{use}"
+        + "".join(f"backend {name}\n  {told}\n" for name, told in backends.items())
+    )
+    (home / "haproxy.cfg").write_text(text)
+    clock = {"monotonic": time.monotonic(), "wall": time.time()}
+    with (home / "proxy.log").open("ab") as log:
+        haproxy = subprocess.Popen(
+            ["haproxy", "-db", "-f", str(home / "haproxy.cfg")], stdout=log, stderr=log
+        )
+    ended = {}
+    try:
+        until(lambda: answers(front))
+        for seq, (name, path) in enumerate(paths.items()):
+            caller = http.client.HTTPConnection("127.0.0.1", front, timeout=5)
+            method = "POST" if name == "write" else "GET"
+            caller.request(method, path, headers={"X-Request-ID": f"r-{seq:08x}"})
+            caller.getresponse().read()
+            ended[name] = time.monotonic()
+            caller.close()
+    finally:
+        haproxy.terminate()
+        haproxy.wait(10)
+        sick.shutdown()
+        sick.server_close()
+    found = ProxyLog.read(home / "proxy.log", clock)
+    assert found is not None
+    passed = found.passed("r")
+    assert sorted(passed.seq.tolist()) == [*range(len(paths))]
+    names = list(paths)
+    return {
+        names[seq]: (passed.passages[how], at, ended[names[seq]])
+        for seq, how, at in zip(passed.seq, passed.passage, passed.at, strict=True)
+    }
+
+
+needs_haproxy = pytest.mark.skipif(not shutil.which("haproxy"), reason="needs haproxy on the path")
+
+
+@needs_haproxy
+@pytest.mark.parametrize(
+    ("name", "attempts", "status", "failed"),
+    [
+        ("good", [("good", 200)], 200, 0),
+        ("error", [("good", 500)], 500, 0),
+        ("again", [("", 0), ("good", 200)], 200, 1),
+        ("stays", [("none", 0), ("none", 0)], 503, 2),
+        ("dead", [("", 0), ("", 0), ("none", 0)], 503, 3),
+        ("none", [], 503, 0),
+        ("empty", [("broken", 0)], 502, 1),
+        ("emptied", [("", 0), ("good", 200)], 200, 1),
+        ("alone", [("broken", 0)] * 3, 502, 3),
+        ("sick", [("broken", 0)] * 2 + [("broken", 503)], 503, 2),
+        ("write", [("broken", 0)], 502, 1),
+        ("itself", [], 200, 0),
+    ],
+)
+def test_each_attempt_of_a_real_haproxy_is_told_with_its_status(
+    balanced: dict[str, tuple[Passage, float, float]],
+    name: str,
+    attempts: list[tuple[str, int]],
+    status: int,
+    failed: int,
+):
+    how, _, _ = balanced[name]
+    assert how == Passage(tuple(Attempt(who, got) for who, got in attempts), status)
+    assert len(how.failed) == failed
+
+
+@needs_haproxy
+def test_a_real_haproxys_requests_end_when_they_ended(balanced):
+    for name, (_, at, ended) in balanced.items():
+        assert at - 0.02 < ended < at + 0.5, name
+
+
+def told(**about: Any) -> bytes:
+    """Return a line of HAProxy's."""
+    every = {
+        "t": 1_700_000_001.5, "id": "r-00000001", "method": "GET", "uri": "/", "status": "200",
+        "backend": "app", "server": "a", "end": "--", "retries": "0", "Tq": 0, "Tw": 0, "Tc": 0,
+        "Tr": 20, "Ta": 20, "Tt": 20, "bytes": 100, "pid": 7, **about,
+    }  # fmt: skip
+    return json.dumps(every, separators=(",", ":")).encode() + b"\n"
+
+
+def test_haproxys_log_is_the_same_columns_and_its_times_are_brought_to_the_end():
+    found = passed(
+        b"[NOTICE]   (7) : New worker (9) forked\n",
+        told(id="r-0000000a", method="POST", Tt=1500),
+        told(id="-", method="<BADREQ>", status="400", server="<NOSRV>", end="PR"),
+        told(id="other-00000001"),
+        b'{"t":17000000{"t":1700000001.500,"id":"r-00000007"}\n',
+        told(retries="+1"),
+        told(id="r-00000002", Tt=None),
+        told(id="r-00000003")[:-20] + b"\n",
+        told(id="r-00000004", server="b", retries=2),
+    )
+    assert found.seq.tolist() == [10, 1, 2, 4]
+    assert found.at.tolist()[:2] == pytest.approx([103.0, 101.52], abs=1e-6)
+    assert np.isnan(found.at[2])
+    assert [found.methods[code] for code in found.method] == ["POST", "GET", "GET", "GET"]
+    assert found.attempts.tolist() == [1, 2, 1, 3]
+    assert found.failed.tolist() == [0, 1, 0, 2]
+    assert found.passages[found.passage[3]] == Passage(
+        (Attempt("b", 0), Attempt("b", 0), Attempt("b", 200)), 200
+    )
+
+
+@pytest.mark.parametrize(
+    ("server", "retries", "end", "status", "attempts"),
+    [
+        ("a", "0", "SH", "502", [("a", 0)]),
+        ("a", "0", "PH", "502", [("a", 0)]),
+        ("a", "0", "SD", "200", [("a", 200)]),
+        ("a", "3", "sC", "503", [("a", 0)] * 4),
+        ("a", "+1", "CH", "-1", [("", 0), ("a", 0)]),
+        ("a", "+1", "sQ", "503", [("", 0), ("a", 0)]),
+        ("<NOSRV>", "0", "SC", "503", []),
+        ("<NOSRV>", "1", "SC", "503", [("", 0)]),
+        ("<STATS>", "0", "LR", "200", []),
+        ("a", "0", "", "200", [("a", 0)]),
+        ("a", "many", "--", "200", [("a", 200)]),
+        ("a", "9" * 5000, "--", "200", [("a", 200)]),
+        ("", "0", "--", "200", []),
+    ],
+)
+def test_what_haproxy_made_up_is_no_attempt_and_no_servers_status(
+    server: str, retries: str, end: str, status: str, attempts: list[tuple[str, int]]
+):
+    found = passed(told(server=server, retries=retries, end=end, status=status))
+    expected = tuple(Attempt(who, got) for who, got in attempts)
+    assert found.passages == (Passage(expected, int(status) if status != "-1" else 0),)
+
+
+@pytest.mark.parametrize("written", [line, told])
+def test_two_hundred_thousand_lines_take_a_second_or_two(written: Callable[..., bytes]):
+    many = [written(id=f"r-{seq:08x}") for seq in range(200_000)]
     text = b"".join([*many[:1000], b"[error] 7#7: connect() failed\n", *many[1000:]])
     began = time.process_time()
     assert len(ProxyLog(text).passed("r")) == 200_000

@@ -1,13 +1,14 @@
 """A proxy's access log, read back: which servers it asked for each request, and what came of it.
 
-nginx writes one JSON object a request, in the format of ``zdtest/topologies/nginx_log.conf``; what
-it says besides is left out. Another proxy's log becomes the same columns (`Passed`).
+nginx writes one JSON object a request, in the format of ``zdtest/topologies/nginx_log.conf``, and
+HAProxy in that of ``zdtest/topologies/haproxy_log.md``; what they say besides is left out. Both
+become the same columns (`Passed`).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -24,17 +25,6 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
-
-_KINDS: Kinds = {
-    "t": (float, int),
-    "id": (str,),
-    "method": (str,),
-    "status": (str, int),
-    "upstream_addr": (str,),
-    "upstream_status": (str, int),
-}
-_HOW = ("upstream_addr", "upstream_status", "status")
-_MARK = b'"upstream_addr"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,35 +95,58 @@ class Passed:
 _COLUMNS = ("seq", "at", "method", "passage")
 
 
+@dataclass(frozen=True, slots=True)
+class Format:
+    """How one proxy writes down its requests."""
+
+    mark: bytes
+    """What is in each of its lines, and in none of others'."""
+    kinds: Kinds
+    """The fields that are read: `t`, `id`, `method`, and those below."""
+    how: tuple[str, ...]
+    """The fields that tell how a request came through."""
+    passage: Callable[..., Passage]
+    """Makes a passage of their words."""
+    took: str = ""
+    """The field with the milliseconds from `t` to the end, "" where `t` is the end."""
+
+
 class ProxyLog:
-    """An nginx's log; its times are brought on the run's clock by the manifest's `clock`."""
+    """A proxy's log; its times are brought on the run's clock by the manifest's `clock`."""
 
     def __init__(self, text: bytes, clock: object = None) -> None:
-        self._file = JsonLines(text, _KINDS)
+        self._format = next((one for one in _FORMATS if one.mark in text), _FORMATS[0])
+        self._file = JsonLines(text, self._format.kinds)
         self._shift = _shift(clock)
 
     @classmethod
     def read(cls, path: Path, clock: object = None) -> ProxyLog | None:
         """Return the log in that file as it is now; None where it holds no account of a request."""
         text = path.read_bytes() if path.exists() else b""
-        return cls(text, clock) if _MARK in text else None
+        return cls(text, clock) if any(one.mark in text for one in _FORMATS) else None
 
     def passed(self, run: str) -> Passed:
         """Return the requests of that run."""
         seqs = self._file.seqs("id", run)
         rows = np.flatnonzero(seqs >= 0)
         methods, method = self._file.words("method")
-        words, codes = zip(*map(self._file.words, _HOW), strict=True)
+        words, codes = zip(*map(self._file.words, self._format.how), strict=True)
         known, passage = distinct(np.stack(codes, axis=1)[rows])
         told = ([column[code] for column, code in zip(words, row, strict=True)] for row in known)
         return Passed(
             seq=seqs[rows],
-            at=self._file.times("t")[rows] + self._shift,
+            at=self._ended[rows] + self._shift,
             method=method[rows],
             passage=passage,
             methods=tuple(methods),
-            passages=tuple(_passage(*row) for row in told),
+            passages=tuple(self._format.passage(*row) for row in told),
         )
+
+    @property
+    def _ended(self) -> Floats:
+        """When each request had ended, on the wall's clock, NaN where a line does not tell."""
+        times = self._file.times("t")
+        return times + self._file.times(self._format.took) / 1e3 if self._format.took else times
 
 
 def _shift(clock: object) -> float:
@@ -144,7 +157,7 @@ def _shift(clock: object) -> float:
     return numbers[0] - numbers[1] if len(numbers) == 2 else float("nan")
 
 
-def _passage(servers: str, statuses: str, status: str) -> Passage:
+def _by_nginx(servers: str, statuses: str, status: str) -> Passage:
     """Return what nginx lists; a name without a port is no server: there was none to ask."""
     pairs = zip_longest(_listed(servers), _listed(statuses), fillvalue="")
     attempts = (Attempt(server, _status(told)) for server, told in pairs if ":" in server)
@@ -156,5 +169,46 @@ def _listed(told: str) -> list[str]:
     return told.replace(" : ", ", ").split(", ")
 
 
+def _by_haproxy(server: str, retries: str, end: str, status: str) -> Passage:
+    """Return the last attempt and the failed ones before it; `server` had the last one.
+
+    What HAProxy answers by itself is no attempt, nor is a reply that HAProxy made up the server's.
+    """
+    again = int(retries) if re.fullmatch(r"\+?[0-9]{1,3}", retries) else 0
+    there = "" if server.startswith("<") else server
+    before = "" if retries.startswith("+") else there
+    attempts = [Attempt(before, 0)] * again
+    if there:
+        attempts.append(Attempt(there, 0 if end[1:2] in _HEADLESS else _status(status)))
+    return Passage(tuple(attempts), _status(status))
+
+
 def _status(told: str) -> int:
     return int(told) if re.fullmatch("[0-9]{3}", told) else 0
+
+
+_HEADLESS = ("", "R", "Q", "C", "H")
+"""The states of a request whose reply's head had not come; "" where the line does not tell."""
+
+_EVERY: Kinds = {"t": (float, int), "id": (str,), "method": (str,), "status": (str, int)}
+_FORMATS = (
+    Format(
+        mark=b'"upstream_addr"',
+        kinds={**_EVERY, "upstream_addr": (str,), "upstream_status": (str, int)},
+        how=("upstream_addr", "upstream_status", "status"),
+        passage=_by_nginx,
+    ),
+    Format(
+        mark=b'"retries":"',
+        kinds={
+            **_EVERY,
+            "server": (str,),
+            "retries": (str, int),
+            "end": (str,),
+            "Tt": (float, int),
+        },
+        how=("server", "retries", "end", "status"),
+        passage=_by_haproxy,
+        took="Tt",
+    ),
+)
