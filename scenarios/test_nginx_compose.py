@@ -25,12 +25,25 @@ READ = dataclasses.replace(UNINTERRUPTED, channels=("new", "reused", "slow"))
 GIVEN_UP = "it did not start"
 
 
+def timed(boot: float, **settings: object) -> pytest.MarkDecorator:
+    """The documented variant at a tenth of the document's times, and at its own with --zd-full."""
+    own = {"boot": boot, "scale": 1.0, **settings}
+    tenth = {**own, "boot": boot / 10, "scale": 0.1}
+    return pytest.mark.parametrize(
+        "scale",
+        [
+            pytest.param(0.1, marks=pytest.mark.topology("nginx_compose", **tenth)),
+            pytest.param(1, marks=[pytest.mark.topology("nginx_compose", **own), pytest.mark.full]),
+        ],
+    )
+
+
 @pytest.mark.claim("3a", source="003", says="nginx sees both, and leaves out the one that is down")
-@pytest.mark.topology("nginx_compose", variant="documented", releases=WORKING)
+@timed(boot=20, releases=WORKING)
 @pytest.mark.xfail(
     raises=SloViolation, strict=True, reason="who writes to the old colour is told 502"
 )
-def test_a_deploy(zd):
+def test_a_deploy(zd, scale):
     """GETs hold, because nginx asks the other colour again: without a word, they run twice."""
     with zd.load(rate=150, channels=CLIENTS, **QUICK):
         zd.deploy("v2", scripted())
@@ -85,11 +98,11 @@ def test_a_dozen_deploys_hardened(zd):
 
 
 @pytest.mark.claim("3b", source="003", says="the new colour is confirmed before the old one goes")
-@pytest.mark.topology("nginx_compose", variant="documented", check_url="printed", boot=1.0)
+@timed(boot=10, check_url="printed")
 @pytest.mark.xfail(
     raises=SloViolation, strict=True, reason="`curl -s CHECK_URL` asks nobody: never deploys"
 )
-def test_the_script_as_printed(zd):
+def test_the_script_as_printed(zd, scale):
     with zd.load(rate=100, **QUICK):
         zd.deploy("v2", scripted())
     seen = Behind(zd)

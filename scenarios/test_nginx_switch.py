@@ -35,8 +35,16 @@ FRESH = dataclasses.replace(UNINTERRUPTED, channels=("new", "slow"))
 
 
 @pytest.mark.claim("1b", source="001", says="down for no longer than it takes to switch a port")
-@pytest.mark.topology("nginx_switch", variant="documented", scale=0.3, boot=1.0)
-def test_nobody_notices_the_switch(zd):
+@pytest.mark.parametrize(
+    "scale",
+    [
+        pytest.param(0.3, marks=pytest.mark.topology("nginx_switch", scale=0.3, boot=1.0)),
+        pytest.param(
+            1, marks=[pytest.mark.topology("nginx_switch", scale=1.0, boot=3.0), pytest.mark.full]
+        ),
+    ],
+)
+def test_nobody_notices_the_switch(zd, scale):
     """As mended, and by who opens a connection for each request. The others lose what is in it."""
     with zd.load(rate=RATE, **QUICK):
         zd.deploy("v2", scripted())

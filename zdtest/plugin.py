@@ -82,7 +82,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--zd-full",
         action="store_true",
-        help="Also run what is marked full, and keep the guides' own timings",
+        help="Also run what is marked full, the guides' own timings among it",
     )
 
 
