@@ -9,6 +9,7 @@
       events.jsonl     marks, one JSON object a line: {"t": monotonic seconds, "mark": name, ...}
       manifest.json    what ran: url, rate, seed, channels, SLO, versions, host
       journal.jsonl    the app's own account of its lifecycle and requests, where there is one
+      tasks.jsonl      each change of a swarm's task, where there is a swarm
       logs/            what every process printed; proxy.log is the proxy's account of requests
       verdict.json     the judgement          report.html   the page
 
