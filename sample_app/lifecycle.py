@@ -19,6 +19,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -32,15 +33,23 @@ if TYPE_CHECKING:
 
     from sample_app.server import Server
 
+    Build = Callable[[Settings, Journal, Readiness], ASGIApp]
+
 KILLED = 128
 """What a shell adds to a signal's number, and the JVM to its exit code."""
 
 
 class Lifecycle:
-    """The life of one instance; `began` is when its process did, on CLOCK_MONOTONIC."""
+    """The life of one instance; `began` is when its process did, on CLOCK_MONOTONIC.
 
-    def __init__(self, settings: Settings, journal: Journal, *, began: float) -> None:
+    `build` makes what it serves, the app of `sample_app.app` unless it is given.
+    """
+
+    def __init__(
+        self, settings: Settings, journal: Journal, build: Build | None = None, *, began: float
+    ) -> None:
         self._settings, self._journal, self._began = settings, journal, began
+        self._make = build
         self._readiness = Readiness()
         self._told = asyncio.Event()
         self._signal = 0
@@ -89,6 +98,8 @@ class Lifecycle:
             self._told.set()
 
     def _build(self) -> ASGIApp:
+        if self._make is not None:
+            return self._make(self._settings, self._journal, self._readiness)
         from sample_app.app import build  # slow to import: a part of the boot
 
         return build(self._settings, self._journal, self._readiness)

@@ -47,7 +47,7 @@ class Settings:
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> Settings:
         """Return the settings; raises SettingsError naming the first variable that is wrong."""
-        read = _Environment(environ)
+        read = Environment(environ)
         port = read.whole("PORT", 8080, 0, 65535)
         return cls(
             port=port,
@@ -81,35 +81,45 @@ def duration(written: str, *, what: str) -> float:
     raise SettingsError(f"{what} {written!r}: expected a duration such as 250ms, 1.5s or 2m")
 
 
-class _Environment:
-    """Reads one variable at a time; one that is unset or empty has its default."""
+class Environment:
+    """Reads one variable at a time; one that is unset or empty has its default.
+
+    Each raises SettingsError, naming the variable, for what it cannot mean.
+    """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
 
     def text(self, variable: str, default: str) -> str:
+        """Return what it says."""
         return self._environ.get(variable, "").strip() or default
 
     def name(self, variable: str, default: str) -> str:
+        """Return a name that may go into headers."""
         return _checked(variable, self.text(variable, default))
 
     def names(self, variable: str) -> tuple[str, ...]:
+        """Return such names, separated by commas; none where it is unset."""
         listed = (one.strip() for one in self.text(variable, "").split(","))
         return tuple(_checked(variable, one) for one in listed if one)
 
     def whole(self, variable: str, default: int, least: int, most: int) -> int:
+        """Return a whole number between these two."""
         return _whole(variable, self.text(variable, str(default)), least, most)
 
     def seconds(self, variable: str, default: str) -> float:
+        """Return a duration in seconds."""
         return duration(self.text(variable, default), what=variable)
 
     def one_of(self, variable: str, known: tuple[str, ...]) -> str:
+        """Return one of these; the first one where it is unset."""
         given = self.text(variable, known[0])
         if given in known:
             return given
         raise SettingsError(f"{variable} {given!r}: expected {' or '.join(known)}")
 
     def release(self, variable: str) -> Release:
+        """Return one of the releases, the good one where it is unset."""
         given = self.text(variable, "good")
         name, colon, amount = given.partition(":")
         if name not in RELEASES or bool(colon) != bool(RELEASES[name]):
@@ -123,6 +133,7 @@ class _Environment:
         return Release(name, _whole(what, amount, 1, LIMIT_MB) if colon else 0.0)
 
     def switch(self, variable: str) -> bool:
+        """Return whether it is on; off where it is unset."""
         given = self.text(variable, "")
         if given.lower() in _SWITCH:
             return _SWITCH[given.lower()]

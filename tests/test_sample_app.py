@@ -42,11 +42,13 @@ class Reply:
 class App:
     """One instance; `journal` holds its lines and those of whoever shares the file."""
 
+    words = ("sample_app",)
+
     def __init__(self, journal: Path, **environment: str) -> None:
         self.path = journal
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed by `end`)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "sample_app"],
+            [sys.executable, "-m", *self.words],
             cwd=ROOT,
             env={**os.environ, "PORT": "0", "JOURNAL": str(journal), **environment},
             stdout=subprocess.PIPE,
