@@ -33,7 +33,7 @@ class Balanced:
 
     strategies: tuple[str, ...] = ("rolling", "recreate")
     backend = "default_service"
-    options: tuple[str, ...] = ("-db", "-q")
+    options: tuple[str, ...] = ("-db",)
     health = "/healthcheck"
 
     def __init__(
