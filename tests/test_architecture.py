@@ -16,8 +16,8 @@ HOME = Path(zdtest.__file__).parent
 ARTEFACTS = ("documented", "hardened")
 
 PURE = {
-    "channel", "duration", "errors", "evidence", "fleet.clock", "fleet.crew", "history", "interval",
-    "masked", "numbering", "outage", "percent", "phase", "promise", "sample", "slo", "status",
+    "blame", "causes", "channel", "duration", "errors", "evidence", "fleet.clock", "fleet.crew",
+    "history", "interval", "lives", "masked", "numbering", "outage", "percent", "phase", "promise", "sample", "slo", "status",
     "suspect", "table", "vacuity", "verdict",
 }  # fmt: skip
 """Neither clock nor IO nor engine: files are read for them by `recording`."""

@@ -163,6 +163,28 @@ def test_a_page_of_what_was_judged_before_there_were_checks_has_no_table_of_them
     assert [row[:2] for row in shown.rows if row[:1] == ["lost"]] == [["lost", "not known"]]
 
 
+def test_a_failed_requests_cause_is_on_the_page_with_what_would_mend_it(page):
+    gone = [
+        (0.0, "app.started", {"instance": "a", "version": "v1"}),
+        (2.0, "app.stopped", {"instance": "a", "version": "v1"}),
+    ]
+    shown = page(requests=1000, deploy=None, outages=[(3, 3.1, "refused", None)], marks=gone)
+    rows = {row[0]: row[1:] for row in shown.rows if row}
+    assert "Whose fault" in shown.text
+    assert rows["dead"][:2] == ["20", "sent to a server that was gone, or going"]
+    assert "rotation" in rows["dead"][2]
+    assert "Unexplained: 0 of 20." in shown.text
+    assert "a v1 was going or gone from 1002.000 on" in shown.text
+    assert "Whose fault" not in page(requests=1000).text
+
+
+@pytest.mark.parametrize("odd", [5, {"dead": 5}, {"dead": {"failed": HOSTILE, "says": HOSTILE}}])
+def test_a_cause_that_makes_no_sense_is_shown_as_text(page, odd):
+    assert "script" not in page({"blame": odd}).tags
+    witnesses = {"dead": {"failed": 1, "witnesses": [HOSTILE, {"id": HOSTILE, "why": HOSTILE}]}}
+    assert "script" not in page({"blame": witnesses}).tags
+
+
 MASKED = {"requests": 2000, "proxy": True, "masked": {"new": 9, "write": 2}}
 
 

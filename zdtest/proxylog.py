@@ -99,6 +99,10 @@ _COLUMNS = ("seq", "at", "method", "passage")
 class Format:
     """How one proxy writes down its requests."""
 
+    name: str
+    """The proxy's."""
+    worker: str
+    """The field with the pid of who wrote it."""
     mark: bytes
     """What is in each of its lines, and in none of others'."""
     kinds: Kinds
@@ -124,6 +128,22 @@ class ProxyLog:
         """Return the log in that file as it is now; None where it holds no account of a request."""
         text = path.read_bytes() if path.exists() else b""
         return cls(text, clock) if any(one.mark in text for one in _FORMATS) else None
+
+    @property
+    def kind(self) -> str:
+        """``nginx`` or ``haproxy``."""
+        return self._format.name
+
+    def reloads(self) -> Floats:
+        """Return when each process but the first ended its first request, on the run's clock.
+
+        It took over from the ones before a little earlier.
+        """
+        pids, told = self._file.numbers(self._format.worker, np.int64)
+        times = self._ended + self._shift
+        rows = np.flatnonzero(told & ~np.isnan(times))
+        _, first = np.unique(pids[rows], return_index=True)
+        return np.sort(times[rows][first])[1:]
 
     def passed(self, run: str) -> Passed:
         """Return the requests of that run."""
@@ -193,12 +213,16 @@ _HEADLESS = ("", "R", "Q", "C", "H")
 _EVERY: Kinds = {"t": (float, int), "id": (str,), "method": (str,), "status": (str, int)}
 _FORMATS = (
     Format(
+        name="nginx",
+        worker="worker",
         mark=b'"upstream_addr"',
-        kinds={**_EVERY, "upstream_addr": (str,), "upstream_status": (str, int)},
+        kinds={**_EVERY, "upstream_addr": (str,), "upstream_status": (str, int), "worker": (int,)},
         how=("upstream_addr", "upstream_status", "status"),
         passage=_by_nginx,
     ),
     Format(
+        name="haproxy",
+        worker="pid",
         mark=b'"retries":"',
         kinds={
             **_EVERY,
@@ -206,6 +230,7 @@ _FORMATS = (
             "retries": (str, int),
             "end": (str,),
             "Tt": (float, int),
+            "pid": (int,),
         },
         how=("server", "retries", "end", "status"),
         passage=_by_haproxy,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from zdtest import phase, promise, vacuity
+from zdtest.blame import Blame
 from zdtest.evidence import Evidence
 from zdtest.history import CHECKS, History, Writes
 from zdtest.interval import upper_rate
@@ -75,6 +76,8 @@ class Verdict:
     """What the client's account and the app's say together."""
     masked: Masked | None
     """What the proxy's log says of the requests answered ok, None where there is none."""
+    blame: Blame
+    """The cause of each failed request."""
     worst: float | None
     """The lowest availability of any 100 ms, 0..1; None where nothing was due."""
     suspect: Mapping[str, tuple[tuple[float, float], ...]]
@@ -142,6 +145,7 @@ class Verdict:
                 for name in ("sent", "ok", "lost", "twice", "undecided", "phantom")
             },
             "masked": None if self.masked is None else self.masked.as_json(self.began),
+            "blame": self.blame.as_json(self.began),
             "correctness": self._correctness(),
             "suspect": {
                 **{f"{name}_s": self._spans(spans) for name, spans in self.suspect.items()},
@@ -190,6 +194,7 @@ class Verdict:
             self.scope and f"  {self.scope}",
             self.emulated and f"  {self.emulated}",
             *(self._count_lines() if self.requests else []),
+            *self.blame.lines(),
             self._writes_line(),
             self.masked.text() if self.masked else "",
         ]
@@ -272,6 +277,7 @@ def _verdict(evidence: Evidence, verdict: str, reasons: tuple[str, ...]) -> Verd
         stale=evidence.history.stale.count or 0,
         history=evidence.history,
         masked=evidence.masked,
+        blame=Blame.of(recording, evidence.failed, evidence.doubtful),
         worst=_worst(evidence.availability()),
         suspect={
             name: tuple(getattr(evidence.suspect, name)) for name in ("failed", "slow", "stalled")

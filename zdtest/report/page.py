@@ -12,6 +12,7 @@ from typing import Any
 from zdtest.errors import RecordingError
 from zdtest.recording import Recording
 from zdtest.report import evidence, provenance
+from zdtest.report.blame import blame
 from zdtest.report.correctness import correctness
 from zdtest.report.frame import Frame
 from zdtest.report.headline import headline, subject, verdict_word
@@ -27,6 +28,7 @@ _SECTIONS = (
     evidence.throughput,
     evidence.latency,
     evidence.outages,
+    blame,
     masked,
     correctness,
     evidence.outcomes,

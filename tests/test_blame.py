@@ -1,0 +1,336 @@
+"""One cause for each failed request, from hand-made accounts in which it is known."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import synthetic
+
+from zdtest.blame import Blame
+from zdtest.causes import CAUSES, mend
+from zdtest.lives import Life, Lives
+from zdtest.recording import Recording, request_id
+from zdtest.sample import CHANNELS, Outcome
+
+RUN = "run"
+AT = 2.0
+"""When the failed requests are due, seconds after the first."""
+
+BORN = {"t": 0.1, "event": "started"}
+OPEN = {"t": 0.5, "event": "ready", "port": 8081}
+
+
+@dataclass(frozen=True)
+class Told:
+    """What came of a trial: the one cause, and the reason given for the first request."""
+
+    cause: str
+    why: str
+    blame: Blame
+
+
+@pytest.fixture
+def trial(tmp_path: Path) -> Callable[..., Told]:
+    """Requests that failed from `AT` on, and what app, engine and proxy wrote down of them.
+
+    Times are seconds after the first request was due; ``ID`` stands for each failed one's id.
+    """
+
+    def made(
+        outcome: str = "reset",
+        channel: str = "new",
+        *,
+        marks: Sequence[tuple[float, str, Mapping[str, object]]] = (),
+        journal: Sequence[Mapping[str, Any]] = (),
+        proxy: Sequence[Mapping[str, Any]] = (),
+        doubtful: bool = False,
+        status: int = 0,
+        instance: str = "",
+        count: int = 1,
+    ) -> Told:
+        folder = synthetic.run(
+            tmp_path / RUN,
+            requests=1000,
+            outages=[(AT, AT + 0.1, outcome, [channel])],
+            journal=False,
+            deploy=None,
+            marks=marks,
+        )
+        recording = Recording.read(folder)
+        failed = np.flatnonzero(recording.samples.outcome == Outcome[outcome])[:count]
+        ids = [request_id(RUN, seq) for seq in recording.samples.seq[failed].tolist()]
+        _journal(folder / "journal.jsonl", journal, ids)
+        if proxy:
+            _log(folder / "logs" / "proxy.log", proxy, ids)
+        recording = Recording.read(folder)
+        samples = recording.samples
+        if status:
+            samples.status[failed] = status
+        samples.instance[failed] = 0
+        names = list(samples.instances)
+        samples.instance[failed] = names.index(instance) if instance in names else names.index("")
+        blame = Blame.of(recording, failed, np.full(len(failed), doubtful))
+        assert sum(blame.counts.values()) == len(failed) == count
+        (cause,) = blame.counts
+        return Told(cause, blame.first[0].why, blame)
+
+    return made
+
+
+def _journal(path: Path, lines: Sequence[Mapping[str, Any]], ids: Sequence[str]) -> None:
+    with path.open("w") as file:
+        for line in lines:
+            for one in ids if line.get("id") == "ID" else [line.get("id")]:
+                told = {"instance": "a", "version": "v1", "pid": 1, **line, "id": one}
+                told["t"] += synthetic.BEGAN
+                for name in ("begin", "closed"):
+                    if name in told:
+                        told[name] += synthetic.BEGAN
+                file.write(json.dumps({k: v for k, v in told.items() if v is not None}) + "\n")
+
+
+def _log(path: Path, lines: Sequence[Mapping[str, Any]], ids: Sequence[str]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    with path.open("w") as file:
+        for line in lines:
+            for one in ids if line.get("id") == "ID" else [line.get("id", "other")]:
+                told = {"method": "GET", "worker": 7, **line, "id": one}
+                told["t"] += synthetic.WALL
+                file.write(json.dumps(told) + "\n")
+
+
+def asked(server: str, status: int, at: float = AT + 0.1, **more: Any) -> Mapping[str, Any]:
+    """What nginx wrote of the failed requests."""
+    told = {"upstream_addr": server, "upstream_status": str(status), "status": str(status)}
+    return {"t": at, "id": "ID", **told, **more}
+
+
+HAD_IT = {"t": AT, "event": "request", "id": "ID", "begin": AT}
+ALIVE = asked("127.0.0.1:8081", 200, at=1.0, id="other")
+
+
+def test_a_server_that_was_told_to_stop_in_between_is_to_blame(trial):
+    told = trial(
+        journal=[BORN, OPEN, HAD_IT, {"t": AT + 0.01, "event": "term"}, stopped(AT + 0.02)],
+    )
+    assert told.cause == "stopped"
+    assert "was told to stop at 1002.010" in told.why
+    told = trial(
+        journal=[BORN, OPEN, HAD_IT],
+        marks=[
+            engine("app.started", 0.05),
+            engine("app.term", AT + 0.01),
+            engine("app.stopped", AT + 0.03),
+        ],
+    )
+    assert told.cause == "stopped", "an app that says nothing of it is known by its engine"
+
+
+def stopped(at: float) -> Mapping[str, Any]:
+    return {"t": at, "event": "stopped", "closed": at}
+
+
+def engine(name: str, at: float, version: str = "v1", instance: str = "a") -> tuple:
+    return (at, name, {"instance": instance, "version": version})
+
+
+def test_a_server_that_was_killed_is_not_said_to_have_been_told(trial):
+    told = trial(
+        journal=[BORN, OPEN, HAD_IT],
+        marks=[engine("app.started", 0.05), engine("app.stopped", AT + 0.03)],
+    )
+    assert told.cause == "died"
+    assert "told by nobody" in told.why
+
+
+def test_a_server_that_boots_is_to_blame_for_what_never_came_to_it(trial):
+    young = {"instance": "b", "version": "v2", "pid": 2}
+    told = trial(
+        "http_5xx",
+        status=502,
+        journal=[
+            *(BORN, OPEN),
+            *({"t": AT - 0.5, "event": "started", **young},),
+            {"t": AT + 1, "event": "ready", "port": 8082, **young},
+        ],
+        proxy=[ALIVE, asked("127.0.0.1:8082", 502)],
+    )
+    assert told.cause == "unready"
+    assert "b v2 was started at 1001.500, ready at 1003.000" in told.why
+
+
+def test_a_server_that_is_gone_is_to_blame_whatever_else_boots(trial):
+    young = {"instance": "b", "version": "v2", "pid": 2}
+    told = trial(
+        "http_5xx",
+        status=502,
+        journal=[
+            *(BORN, OPEN, stopped(AT - 0.5)),
+            *({"t": AT - 0.1, "event": "started", **young},),
+            {"t": AT + 1, "event": "ready", "port": 8082, **young},
+        ],
+        proxy=[ALIVE, asked("127.0.0.1:8081", 502)],
+    )
+    assert told.cause == "dead"
+    assert "a v1 was going or gone from 1001.500 on" in told.why
+
+
+def test_without_a_proxys_log_it_is_whoever_did_not_serve_then(trial):
+    assert trial("refused", journal=[BORN, OPEN, stopped(AT - 1)]).cause == "dead"
+
+
+def test_one_whose_successor_serves_is_nobodys_aim(trial):
+    """The request was refused though all was well: that is not explained."""
+    told = trial(
+        "refused",
+        journal=[
+            *(BORN, OPEN, stopped(AT - 1)),
+            *({"t": AT - 0.9, "event": "started", "version": "v2", "pid": 2},),
+            {"t": AT - 0.5, "event": "ready", "port": 8081, "version": "v2", "pid": 2},
+        ],
+    )
+    assert (told.cause, told.why) == ("unknown", "refused")
+
+
+def test_an_address_that_never_answered_is_a_server_that_is_not_there(trial):
+    told = trial(
+        "http_5xx", status=502, journal=[BORN, OPEN], proxy=[ALIVE, asked("127.0.0.1:9", 502)]
+    )
+    assert (told.cause, told.why) == ("dead", "nobody ever answered at 127.0.0.1:9")
+
+
+def test_a_proxy_that_asked_nobody_had_nobody(trial):
+    told = trial("http_5xx", status=502, journal=[BORN, OPEN], proxy=[ALIVE, asked("backend", 502)])
+    assert told.cause == "nobody"
+
+
+@pytest.mark.parametrize("journal", [[BORN, OPEN], [BORN, OPEN, HAD_IT]])
+def test_who_waits_in_vain_for_a_server_that_lives_is_not_the_servers_death(trial, journal):
+    assert trial("timeout", journal=journal).cause == "hung"
+
+
+PROXY = [(0.0, "process.started", {"instance": "proxy"})]
+GONE = (AT - 0.1, "process.stopped", {"instance": "proxy"})
+
+
+@pytest.mark.parametrize("journal", [[BORN, OPEN], [BORN, OPEN, HAD_IT]])
+@pytest.mark.parametrize("outcome", ["refused", "closed", "reset"])
+def test_a_proxy_that_is_down_is_to_blame_itself(trial, journal, outcome):
+    assert trial(outcome, marks=[*PROXY, GONE], journal=journal).cause == "proxy"
+
+
+def test_a_proxy_whose_container_was_told_to_quit_counts_as_down_from_then_on(trial):
+    quit_ = (AT - 0.1, "engine.container.kill", {"instance": "proxy", "signal": "3"})
+    late = (AT + 1, "process.stopped", {"instance": "proxy"})
+    assert trial("closed", marks=[*PROXY, quit_, late], journal=[BORN, OPEN]).cause == "proxy"
+    hup = (AT - 0.1, "engine.container.kill", {"instance": "proxy", "signal": "1"})
+    assert trial("closed", marks=[*PROXY, hup, late], journal=[BORN, OPEN]).cause == "unknown"
+
+
+def test_a_connection_that_is_cut_as_other_workers_take_over_is_the_reloads(trial):
+    proxy = [ALIVE, asked("127.0.0.1:8081", 200, at=AT + 0.2, id="more", worker=8)]
+    told = trial("reset", "reused", journal=[BORN, OPEN], proxy=proxy)
+    assert told.cause == "reload"
+    far = [ALIVE, asked("127.0.0.1:8081", 200, at=AT + 2, id="more", worker=8)]
+    assert trial("reset", "reused", journal=[BORN, OPEN], proxy=far).cause == "reused"
+    assert trial("reset", "new", journal=[BORN, OPEN], proxy=far).cause == "unknown"
+
+
+def test_what_the_proxy_let_go_of_is_not_the_servers_fault(trial):
+    told = trial("closed", journal=[BORN, OPEN, HAD_IT], proxy=[ALIVE])
+    assert told.cause == "dropped"
+    assert "went on living" in told.why
+
+
+def test_what_the_app_answers_itself_is_the_apps(trial):
+    assert trial("http_5xx", status=500, instance="a", journal=[BORN, OPEN]).cause != "proxy"
+    done = {"t": AT + 0.1, "event": "answered", "id": "ID"}
+    told = trial("http_5xx", status=500, journal=[BORN, OPEN, HAD_IT, done])
+    assert told.cause == "app"
+    assert trial("http_5xx", status=502, journal=[BORN, OPEN, HAD_IT]).cause == "dropped"
+
+
+def test_a_doubtful_failure_is_the_generators_whatever_else_is_told(trial):
+    journal = [BORN, OPEN, HAD_IT, {"t": AT + 0.01, "event": "term"}, stopped(AT + 0.02)]
+    assert trial(journal=journal, doubtful=True).cause == "generator"
+
+
+def test_a_fault_made_on_purpose_explains_only_what_nothing_else_does(trial):
+    fault = [
+        (AT - 1, "fault.begin", {"fault": "resets a"}),
+        (AT + 1, "fault.end", {"fault": "resets a"}),
+    ]
+    told = trial(marks=fault, journal=[BORN, OPEN])
+    assert told.cause == "fault"
+    assert told.why.startswith("resets a from 1001.000")
+    dead = trial("refused", marks=fault, journal=[BORN, OPEN, stopped(AT - 1)])
+    assert dead.cause == "dead"
+
+
+def test_what_nothing_explains_is_unknown_and_counted(trial):
+    told = trial("reset", journal=[BORN, OPEN])
+    assert told.cause == "unknown"
+    assert told.blame.unknown == sum(told.blame.counts.values())
+
+
+def test_a_run_of_which_nobody_else_keeps_an_account_is_blamed_on_nobody(trial):
+    assert trial("refused").cause == "unknown"
+
+
+def test_the_first_of_each_cause_are_told_with_what_would_mend_it(trial):
+    blame = trial(
+        journal=[BORN, OPEN, HAD_IT, {"t": AT + 0.01, "event": "term"}, stopped(AT + 0.02)],
+        count=5,
+    ).blame
+    told = blame.as_json(synthetic.BEGAN)["stopped"]
+    assert isinstance(told, dict)
+    assert told["failed"] == blame.counts["stopped"] == 5
+    assert len(told["witnesses"]) == 3
+    assert told["witnesses"][0]["channel"] == "new"
+    assert "grace period" in told["mend"]
+    first, second = blame.lines()
+    assert first == f"{told['failed']} failed: {CAUSES['stopped']}"
+    assert second.startswith("  mend: ")
+
+
+def test_what_mends_is_in_the_words_of_the_proxy_that_is_there():
+    assert "proxy_next_upstream" in mend("dead", "nginx")
+    assert "redispatch" in mend("dead", "haproxy")
+    assert mend("dead", "") not in (mend("dead", "nginx"), "")
+    assert mend("unknown", "nginx") == ""
+    assert all(
+        mend(cause, "") for cause in CAUSES if cause not in ("generator", "fault", "unknown")
+    )
+
+
+def test_a_life_goes_through_its_states():
+    life = Life("a", "v1", started=1, ready=2, told=5, closed=6, ended=7)
+    assert [life.state(at) for at in (0, 1, 2, 5, 6, 7)] == [
+        *("unborn", "booting", "serving", "stopping", "gone", "gone"),
+    ]
+
+
+def test_two_lives_of_one_name_are_told_apart_by_time_and_version():
+    lives = Lives(
+        [Life("a", "v1", 1, 2, ended=5), Life("a", "v1", 6, 7), Life("a", "v2", 4, 5)], []
+    )
+    assert lives.owner("a", "v1", 3).started == 1
+    assert lives.owner("a", "v1", 8).started == 6
+    assert lives.owner("a", "v2", 8).started == 4
+    assert lives.owner("b", "v1", 8) is None
+
+
+def test_a_port_that_several_instances_have_tells_none_apart():
+    lives = Lives([Life("a", "v1", 1, port=80), Life("b", "v1", 1, port=80)], [])
+    assert lives.at(80) == []
+    assert [one.instance for one in Lives([Life("a", "v1", 1, port=81)], []).at(81)] == ["a"]
+
+
+def test_every_channel_that_keeps_connections_is_known():
+    assert {"reused", "idle"} < set(CHANNELS)

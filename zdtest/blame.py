@@ -1,0 +1,330 @@
+"""Whose fault each failed request was: one cause each, from what everybody wrote down of it.
+
+A request is known by its id in the client's recording, the proxy's log and the app's journal, and
+by the run's clock in what the engine tells of the processes. The causes are those of `CAUSES`; what
+none of them explains is ``unknown``, and is counted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from zdtest.causes import CAUSES, mend
+from zdtest.lives import NEVER, Life, Lives
+from zdtest.proxylog import Passage
+from zdtest.recording import Recording, request_id
+from zdtest.sample import CHANNELS, Outcome
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Rows = NDArray[np.intp]
+    Bools = NDArray[np.bool_]
+
+SHOWN = 3
+"""How many requests are told one by one for each cause."""
+
+_NEAR = 1.0
+"""Seconds within which a reload may have been what cut a connection."""
+
+CLOSE = 0.05
+"""Seconds by which the ends of a process and of its connections may be told apart."""
+
+_OWN = (Outcome.http_5xx, Outcome.http_4xx, Outcome.http_3xx, Outcome.bad_body)
+_OWN_WORDS = (*_OWN, Outcome.wrong_version)
+_LATE = (Outcome.timeout, Outcome.connect_timeout, Outcome.body_timeout)
+_CUT = (Outcome.reset, Outcome.closed, Outcome.truncated)
+_KEPT = (CHANNELS.index("reused"), CHANNELS.index("idle"))
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A failed request, with all that is known of it."""
+
+    id: str
+    channel: int
+    sent: float
+    done: float
+    outcome: Outcome
+    status: int
+    instance: str
+    """Who the reply says that it came from, "" where it does not."""
+    arrivals: tuple[tuple[Life, float], ...]
+    """Who began to work on it, and when."""
+    answered: bool
+    """Whether one of them says that it answered."""
+    passage: Passage | None
+    """Whom the proxy asked, None where its log does not have it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blamed:
+    """One request with its cause, and why."""
+
+    failure: Failure
+    cause: str
+    why: str
+
+    def as_json(self, began: float) -> dict[str, object]:
+        """Return the fields of verdict.json."""
+        one = self.failure
+        return {
+            "id": one.id,
+            "channel": CHANNELS[one.channel],
+            "sent_s": one.sent - began,
+            "done_s": one.done - began,
+            "outcome": one.outcome.name,
+            "status": one.status or None,
+            "why": self.why,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Blame:
+    """How many of a run's failed requests each cause has, and the first of each."""
+
+    counts: Mapping[str, int]
+    """By cause, the most frequent first; every failed request is counted once."""
+    first: tuple[Blamed, ...]
+    proxy: str
+    """``nginx``, ``haproxy`` or "": whose configuration it is that mends."""
+
+    @classmethod
+    def of(cls, recording: Recording, failed: Rows, doubtful: Bools) -> Blame:
+        """Return the causes of the `failed` rows; which of them are doubtful is the generator's."""
+        court = _Court(recording)
+        counts: Counter[str] = Counter()
+        first: list[Blamed] = []
+        for failure, doubt in zip(court.failures(failed), doubtful.tolist(), strict=True):
+            cause, why = ("generator", "") if doubt else court.cause(failure)
+            counts[cause] += 1
+            if counts[cause] <= SHOWN:
+                first.append(Blamed(failure, cause, why))
+        return cls(dict(counts.most_common()), tuple(first), court.kind)
+
+    @property
+    def unknown(self) -> int:
+        """How many failures nothing explains."""
+        return self.counts.get("unknown", 0)
+
+    def mend(self, cause: str) -> str:
+        """Return what would mend that cause, in the words of the proxy's configuration."""
+        return mend(cause, self.proxy)
+
+    def as_json(self, began: float) -> dict[str, object]:
+        """Return the fields of verdict.json."""
+        return {
+            cause: {
+                "failed": count,
+                "says": CAUSES[cause],
+                "mend": self.mend(cause),
+                "witnesses": [one.as_json(began) for one in self.first if one.cause == cause],
+            }
+            for cause, count in self.counts.items()
+        }
+
+    def lines(self) -> list[str]:
+        """Return a line a cause for a terminal, and what would mend it; none where none failed."""
+        told = []
+        for cause, count in self.counts.items():
+            told.append(f"{count} failed: {CAUSES[cause]}")
+            told += [f"  mend: {mend}"] if (mend := self.mend(cause)) else []
+        return told
+
+
+class _Court:
+    """Everybody's account of one run."""
+
+    def __init__(self, recording: Recording) -> None:
+        self._recording = recording
+        self._lives = Lives.of(recording)
+        self._log = recording.proxy
+        self.kind = self._log.kind if self._log else ""
+        self._passed = self._log.passed(recording.run) if self._log else None
+        self._reloads = self._log.reloads() if self._log else np.empty(0)
+        self._faults = recording.spans("fault")
+        passages = self._passed.passages if self._passed else ()
+        tries = (attempt for passage in passages for attempt in passage.attempts)
+        self._alive = {one.server for one in tries if 0 < one.status < 500}
+
+    def failures(self, rows: Rows) -> Iterator[Failure]:
+        """Yield what is known of these rows, in their order."""
+        samples = self._recording.samples
+        seqs = samples.seq[rows].astype(np.int64)
+        arrivals, passages = self._arrivals(seqs), self._passages(seqs)
+        answered = self._answered(seqs)
+        sent = np.nan_to_num(samples.lag[rows], nan=0.0) + samples.due[rows]
+        done = samples.done[rows]
+        for place, row in enumerate(rows.tolist()):
+            seq = int(seqs[place])
+            yield Failure(
+                id=request_id(self._recording.run, seq),
+                channel=int(samples.channel[row]),
+                sent=float(sent[place]),
+                done=float(done[place]),
+                outcome=Outcome(int(samples.outcome[row])),
+                status=int(samples.status[row]),
+                instance=samples.instances[samples.instance[row]],
+                arrivals=tuple(arrivals.get(seq, ())),
+                answered=seq in answered,
+                passage=passages.get(seq),
+            )
+
+    def _arrivals(self, seqs: NDArray[np.int64]) -> dict[int, list[tuple[Life, float]]]:
+        found: dict[int, list[tuple[Life, float]]] = {}
+        journal = self._recording.journal
+        if journal is None:
+            return found
+        lines = journal.lines(self._recording.run, "request")
+        lines = lines.where(np.isin(lines.seq, seqs))
+        began = np.where(np.isnan(lines.begin), lines.at, lines.begin)
+        told = zip(lines.seq.tolist(), began.tolist(), lines.process.tolist(), strict=True)
+        for seq, at, process in told:
+            who = journal.processes[process]
+            if (life := self._lives.owner(who.instance, who.version, at)) is not None:
+                found.setdefault(seq, []).append((life, at))
+        return found
+
+    def _answered(self, seqs: NDArray[np.int64]) -> set[int]:
+        journal = self._recording.journal
+        if journal is None:
+            return set()
+        lines = journal.lines(self._recording.run, "answered")
+        return set(lines.seq[np.isin(lines.seq, seqs)].tolist())
+
+    def _passages(self, seqs: NDArray[np.int64]) -> dict[int, Passage]:
+        if self._passed is None:
+            return {}
+        mine = self._passed.where(np.isin(self._passed.seq, seqs)).once
+        codes = mine.passage.tolist()
+        return {
+            seq: mine.passages[code] for seq, code in zip(mine.seq.tolist(), codes, strict=True)
+        }
+
+    def cause(self, one: Failure) -> tuple[str, str]:
+        """Return the cause of the failure, and why, in words."""
+        if one.instance and one.outcome in _OWN_WORDS:
+            return "app", f"{one.instance} answered {one.status}"
+        found = self._in_flight(one) if one.arrivals else self._on_the_way(one)
+        return found or self._between(one) or self._on_purpose(one) or ("unknown", _seen(one))
+
+    def _in_flight(self, one: Failure) -> tuple[str, str] | None:
+        """Return what became of the server that worked on it."""
+        life, at = one.arrivals[-1]
+        who, over = f"{life.instance} {life.version}".strip(), one.done + CLOSE
+        if life.gone <= over and life.told <= over:
+            return "stopped", f"{who} had it at {at:.3f}, was told to stop at {life.told:.3f}"
+        if life.ended <= over:
+            return "died", f"{who} had it at {at:.3f} and died at {life.ended:.3f}, told by nobody"
+        if one.answered and one.outcome in _OWN:
+            return "app", f"{who} had it at {at:.3f} and answered it, and the user got {one.status}"
+        if one.outcome in _LATE or one.status == 504:
+            return "hung", f"{who} had it at {at:.3f} and had not answered at {one.done:.3f}"
+        return self._proxy_down(one)
+
+    def _on_the_way(self, one: Failure) -> tuple[str, str] | None:
+        """Return why it came to nobody."""
+        if down := self._proxy_down(one):
+            return down
+        if one.passage is not None and not one.passage.attempts and one.status in (502, 503):
+            return "nobody", f"the proxy answered {one.status} by itself"
+        asked = self._asked(one)
+        for life in asked:
+            who = f"{life.instance} {life.version}".strip()
+            if life.started <= one.done and life.ready > one.sent and life.gone > one.sent:
+                ready = f"ready at {life.ready:.3f}" if life.ready < NEVER else "never ready"
+                return "unready", f"{who} was started at {life.started:.3f}, {ready}"
+        for life in asked:
+            who = f"{life.instance} {life.version}".strip()
+            if (last := min(life.gone, life.told)) <= one.done + CLOSE:
+                return "dead", f"{who} was going or gone from {last:.3f} on"
+        if strange := self._strange(one):
+            return "dead", f"nobody ever answered at {strange}"
+        if one.outcome in _LATE or one.status == 504:
+            return "hung", f"it waited until {one.done:.3f} for a server that never read it"
+        return None
+
+    def _strange(self, one: Failure) -> str:
+        """Return the server asked last, where the proxy's log has no answer of it at all."""
+        attempts = one.passage.attempts if one.passage else ()
+        return attempts[-1].server if attempts and attempts[-1].server not in self._alive else ""
+
+    def _asked(self, one: Failure) -> list[Life]:
+        """Return who may have been meant: by the proxy's log, else whoever did not serve then.
+
+        The one whose state changed last comes first; a life that another one of its name has
+        succeeded by then is nobody's aim.
+        """
+        attempts = one.passage.attempts if one.passage else ()
+        port = attempts[-1].server.rpartition(":")[2] if attempts else ""
+        there = self._lives.at(int(port)) if port.isdigit() else []
+        lives = [life for life in there or self._lives if life.started <= one.done]
+        replaced = {
+            id(old)
+            for old in lives
+            for new in lives
+            if new.instance == old.instance
+            and new.started > old.started
+            and new.ready <= one.sent
+            and old.gone <= one.sent
+        }
+        amiss = [
+            life
+            for life in lives
+            if id(life) not in replaced
+            and not (life.state(one.sent) == "serving" == life.state(one.done + CLOSE))
+        ]
+        return sorted(amiss, key=lambda life: -_changed(life, one.done + CLOSE))
+
+    def _proxy_down(self, one: Failure) -> tuple[str, str] | None:
+        """Return when the proxy was down, where it was."""
+        lives = self._lives.proxy
+        if one.status and one.outcome not in _CUT:
+            return None
+        ends = [min(life.told, life.ended) for life in lives]
+        ended = [end for end in ends if end <= one.done + CLOSE]
+        spans = zip((life.started for life in lives), ends, strict=True)
+        through = any(begin <= one.sent and one.done < end - CLOSE for begin, end in spans)
+        if ended and not through:
+            return "proxy", f"the proxy ended, or was told to, at {max(ended):.3f}"
+        if one.outcome == Outcome.refused and (lives or self._log):
+            return "proxy", "nobody listened where users come in"
+        return None
+
+    def _between(self, one: Failure) -> tuple[str, str] | None:
+        """Return what cut its connection where nothing became of the servers."""
+        near = self._reloads[np.abs(self._reloads - one.done) < _NEAR]
+        if one.outcome in _CUT and len(near):
+            return "reload", f"other workers took over at about {float(near[0]):.3f}"
+        if one.arrivals and (one.outcome in _CUT or one.status == 502):
+            life, at = one.arrivals[-1]
+            return "dropped", f"{life.instance} had it at {at:.3f}, and went on living"
+        if one.outcome in _CUT and one.channel in _KEPT and one.passage is None:
+            return "reused", f"closed at {one.done:.3f}; proxy and app know nothing of it"
+        return None
+
+    def _on_purpose(self, one: Failure) -> tuple[str, str] | None:
+        """Return the fault that was on then."""
+        for begin, end, about in self._faults:
+            if begin <= one.done and one.sent <= end:
+                return "fault", f"{about.get('fault', 'a fault')} from {begin:.3f} to {end:.3f}"
+        return None
+
+
+def _changed(life: Life, until: float) -> float:
+    """Return when the life's state last changed, before `until`."""
+    times = (life.started, life.ready, life.told, life.gone)
+    return max((at for at in times if at <= until), default=life.started)
+
+
+def _seen(one: Failure) -> str:
+    servers = (
+        ", ".join(f"{a.server} {a.status}" for a in one.passage.attempts) if one.passage else ""
+    )
+    told = f"{one.outcome.name} {one.status or ''}".strip()
+    return f"{told}; the proxy asked {servers}" if servers else told

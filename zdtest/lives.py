@@ -1,0 +1,152 @@
+"""The lives of a system's processes: when each one started, served, was told to stop and ended."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from zdtest.recording import Recording
+from zdtest.sample import Mark
+
+NEVER = math.inf
+_ENDING = ("3", "9", "10", "15")
+"""SIGQUIT and SIGUSR1 are how nginx and HAProxy are told to end in good order."""
+PROXIES = ("proxy", "balancer")
+"""What the instance is called that all users go through."""
+
+
+@dataclass(slots=True)
+class Life:
+    """One process of an instance. Times are seconds on the run's clock, `NEVER` where none told."""
+
+    instance: str
+    version: str
+    started: float = -math.inf
+    ready: float = NEVER
+    """When it took connections."""
+    told: float = NEVER
+    """When it was told to stop."""
+    closed: float = NEVER
+    """When it took no more connections."""
+    ended: float = NEVER
+    port: int = 0
+    """Where it listened, by its own account; 0 where it told none."""
+
+    @property
+    def gone(self) -> float:
+        """When nobody could connect to it any more."""
+        return min(self.closed, self.ended)
+
+    def state(self, at: float) -> str:
+        """Return ``unborn``, ``booting``, ``serving``, ``stopping`` or ``gone``."""
+        if at >= self.gone:
+            return "gone"
+        if at >= self.told:
+            return "stopping"
+        if at >= self.ready:
+            return "serving"
+        return "booting" if at >= self.started else "unborn"
+
+
+class Lives(Sequence[Life]):
+    """Those of the app's processes, in the order in which they started, and the proxy's."""
+
+    def __init__(self, app: Sequence[Life], proxy: Sequence[Life]) -> None:
+        self._app = sorted(app, key=lambda life: life.started)
+        self.proxy = tuple(proxy)
+
+    @classmethod
+    def of(cls, recording: Recording) -> Lives:
+        """Return what the engine's marks and the app's journal tell of them together."""
+        app = _marked(recording.marks, "app")
+        journal = recording.journal
+        events = ("started", "ready", "term", "stopped")
+        for line in [] if journal is None else journal.about(*events):
+            _add(app, line)
+        proxies = [one for one in _marked(recording.marks, "process") if one.instance in PROXIES]
+        for one in proxies:
+            one.ready = one.started
+            ends = (at for name, at in _told_to_end(recording.marks) if name == one.instance)
+            one.told = min((at for at in ends if one.started <= at <= one.ended), default=one.told)
+        return cls(app, proxies)
+
+    def __len__(self) -> int:
+        return len(self._app)
+
+    def __getitem__(self, at: Any) -> Any:
+        return self._app[at]
+
+    def __iter__(self) -> Iterator[Life]:
+        return iter(self._app)
+
+    def at(self, port: int) -> list[Life]:
+        """Return those who listened on that port, where it tells them apart: all others do not."""
+        there = [life for life in self._app if life.port == port]
+        return there if len({life.instance for life in there}) == 1 else []
+
+    def owner(self, instance: str, version: str, at: float) -> Life | None:
+        """Return the process of that name and version that lived then, the last one of several."""
+        alive = [
+            life
+            for life in self._app
+            if (life.instance, life.version) == (instance, version) and life.started <= at
+        ]
+        return alive[-1] if alive else None
+
+
+def _told_to_end(marks: Sequence[Mark]) -> Iterator[tuple[str, float]]:
+    """Yield whose container was sent a signal to end by, and when."""
+    for mark in marks:
+        if mark.name == "engine.container.kill" and mark.about.get("signal") in _ENDING:
+            yield str(mark.about.get("instance", "")), mark.at
+
+
+def _marked(marks: Sequence[Mark], kind: str) -> list[Life]:
+    """Return the lives of which the engine told."""
+    lives: list[Life] = []
+    for mark in marks:
+        name, version = str(mark.about.get("instance", "")), str(mark.about.get("version", ""))
+        if mark.name == f"{kind}.started":
+            lives.append(Life(name, version, started=mark.at))
+            continue
+        what = {f"{kind}.term": "told", f"{kind}.stopped": "ended"}.get(mark.name)
+        if what:
+            open_ones = (
+                life
+                for life in lives
+                if (life.instance, life.version) == (name, version) and getattr(life, what) == NEVER
+            )
+            if (life := next(open_ones, None)) is not None:
+                setattr(life, what, mark.at)
+    return lives
+
+
+def _add(lives: list[Life], line: Mapping[str, Any]) -> None:
+    """Add what a line of the journal tells to the life that it is about."""
+    at, event = line.get("t"), line["event"]
+    if not isinstance(at, (int, float)):
+        return
+    instance, version = str(line.get("instance", "")), str(line.get("version", ""))
+    mine = [
+        life
+        for life in lives
+        if (life.instance, life.version) == (instance, version) and life.started <= at
+    ]
+    if event == "started" and (not mine or mine[-1].ended < at):
+        mine = [Life(instance, version, started=float(at))]
+        lives.append(mine[0])
+    if not mine:
+        return
+    life = mine[-1]
+    if event == "ready":
+        life.ready = float(at)
+        life.port = line["port"] if isinstance(line.get("port"), int) else 0
+    elif event == "term":
+        life.told = min(life.told, float(at))
+    elif event == "stopped":
+        closed = line.get("closed")
+        life.closed = float(closed) if isinstance(closed, (int, float)) else float(at)
+        # The engine knows better when it was gone; without one this is the last that it said.
+        life.ended = min(life.ended, float(at)) if life.ended == NEVER else life.ended
