@@ -1,0 +1,3 @@
+#!/bin/sh
+# usage: networks.sh, once
+docker network create -d overlay --attachable backend
