@@ -68,10 +68,11 @@ class Webapp(Services):
 
         All but the first one that is asked for take longer to boot.
         """
-        release = str(self._releases.get(version, {}).get("release", "good"))
+        told = self._releases.get(version, {})
+        release, boot = told.get("release", "good"), self._boot if self._built else 0
         if release != MISSING and version not in self._built:
-            boot = self._boot if self._built else 0
-            self.cluster.release(IMAGE, version, {"RELEASE": release, "BOOT_SECONDS": str(boot)})
+            env = {"RELEASE": str(release), "BOOT_SECONDS": str(told.get("boot", boot))}
+            self.cluster.release(IMAGE, version, env)
             self._built.add(version)
 
     def up(self, version: str, *files: str, env: Mapping[str, object]) -> None:
@@ -131,7 +132,8 @@ def raised(
     image's times between two questions to the engine (five, unless `poll` says how long in
     seconds), before a reload and between two checks; and those of the hardened stack, as far as
     they can be so short. The swarm's own are what they are. `releases` are the sample app's
-    releases by version, as ``{"v2": {"release": "crash"}}``; ``missing`` is one nobody has built.
+    releases by version, as ``{"v2": {"release": "crash"}}``, with a ``boot`` of their own or not;
+    ``missing`` is one that nobody has built.
     """
     images = ("app", "haproxy")
     with swarm(engine, 1, NAMES, images=images, publish=[80]) as (cluster, history):

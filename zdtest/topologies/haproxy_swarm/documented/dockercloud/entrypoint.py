@@ -109,8 +109,9 @@ def reload(lines: Sequence[str], before: subprocess.Popen[bytes] | None) -> Any:
         say("the configuration is bad: not reloaded")
         return before
     finish = ["-sf", str(before.pid)] if before else []
-    process = subprocess.Popen(["haproxy", "-f", CONFIG, "-db", "-q", *finish])
-    say(f"reloaded with {', '.join(line.split()[1] for line in lines) or 'no server'}")
+    process = subprocess.Popen(["haproxy", "-f", CONFIG, "-db", *finish])
+    names = ", ".join(line.split()[1] for line in lines)
+    say(f"pid {process.pid} has {names or 'no server'}")
     return process
 
 
