@@ -120,7 +120,7 @@ def test_a_server_that_was_told_to_stop_in_between_is_to_blame(trial):
         journal=[BORN, OPEN, HAD_IT, {"t": AT + 0.01, "event": "term"}, stopped(AT + 0.02)],
     )
     assert told.cause == "stopped"
-    assert "was told to stop at 1002.010" in told.why
+    assert "was told to stop at +2.010 s" in told.why
     told = trial(
         journal=[BORN, OPEN, HAD_IT],
         marks=[
@@ -162,7 +162,7 @@ def test_a_server_that_boots_is_to_blame_for_what_never_came_to_it(trial):
         proxy=[ALIVE, asked("127.0.0.1:8082", 502)],
     )
     assert told.cause == "unready"
-    assert "b v2 was started at 1001.500, ready at 1003.000" in told.why
+    assert "b v2 was started at +1.500 s, ready at +3.000 s" in told.why
 
 
 def test_a_server_that_is_gone_is_to_blame_whatever_else_boots(trial):
@@ -178,7 +178,7 @@ def test_a_server_that_is_gone_is_to_blame_whatever_else_boots(trial):
         proxy=[ALIVE, asked("127.0.0.1:8081", 502)],
     )
     assert told.cause == "dead"
-    assert "a v1 was going or gone from 1001.500 on" in told.why
+    assert "a v1 was going or gone from +1.500 s on" in told.why
 
 
 def test_without_a_proxys_log_it_is_whoever_did_not_serve_then(trial):
@@ -268,7 +268,7 @@ def test_a_fault_made_on_purpose_explains_only_what_nothing_else_does(trial):
     ]
     told = trial(marks=fault, journal=[BORN, OPEN])
     assert told.cause == "fault"
-    assert told.why.startswith("resets a from 1001.000")
+    assert told.why.startswith("resets a from +1.000 s")
     dead = trial("refused", marks=fault, journal=[BORN, OPEN, stopped(AT - 1)])
     assert dead.cause == "dead"
 

@@ -174,7 +174,7 @@ def test_a_failed_requests_cause_is_on_the_page_with_what_would_mend_it(page):
     assert rows["dead"][:2] == ["20", "sent to a server that was gone, or going"]
     assert "rotation" in rows["dead"][2]
     assert "Unexplained: 0 of 20." in shown.text
-    assert "a v1 was going or gone from 1002.000 on" in shown.text
+    assert "a v1 was going or gone from +2.000 s on" in shown.text
     assert "Whose fault" not in page(requests=1000).text
 
 

@@ -148,6 +148,8 @@ class _Court:
         self._passed = self._log.passed(recording.run) if self._log else None
         self._reloads = self._log.reloads() if self._log else np.empty(0)
         self._faults = recording.spans("fault")
+        due = recording.samples.due
+        self._began = float(due[0]) if len(due) else 0.0
         passages = self._passed.passages if self._passed else ()
         tries = (attempt for passage in passages for attempt in passage.attempts)
         self._alive = {one.server for one in tries if 0 < one.status < 500}
@@ -216,15 +218,15 @@ class _Court:
     def _in_flight(self, one: Failure) -> tuple[str, str] | None:
         """Return what became of the server that worked on it."""
         life, at = one.arrivals[-1]
-        who, over = f"{life.instance} {life.version}".strip(), one.done + CLOSE
+        had, over = f"{life} had it at {self._when(at)}", one.done + CLOSE
         if life.gone <= over and life.told <= over:
-            return "stopped", f"{who} had it at {at:.3f}, was told to stop at {life.told:.3f}"
+            return "stopped", f"{had}, was told to stop at {self._when(life.told)}"
         if life.ended <= over:
-            return "died", f"{who} had it at {at:.3f} and died at {life.ended:.3f}, told by nobody"
+            return "died", f"{had} and died at {self._when(life.ended)}, told by nobody"
         if one.answered and one.outcome in _OWN:
-            return "app", f"{who} had it at {at:.3f} and answered it, and the user got {one.status}"
+            return "app", f"{had} and answered it, and the user got {one.status}"
         if one.outcome in _LATE or one.status == 504:
-            return "hung", f"{who} had it at {at:.3f} and had not answered at {one.done:.3f}"
+            return "hung", f"{had} and had not answered at {self._when(one.done)}"
         return self._proxy_down(one)
 
     def _on_the_way(self, one: Failure) -> tuple[str, str] | None:
@@ -235,18 +237,18 @@ class _Court:
             return "nobody", f"the proxy answered {one.status} by itself"
         asked = self._asked(one)
         for life in asked:
-            who = f"{life.instance} {life.version}".strip()
             if life.started <= one.done and life.ready > one.sent and life.gone > one.sent:
-                ready = f"ready at {life.ready:.3f}" if life.ready < NEVER else "never ready"
-                return "unready", f"{who} was started at {life.started:.3f}, {ready}"
+                ready = (
+                    f"ready at {self._when(life.ready)}" if life.ready < NEVER else "never ready"
+                )
+                return "unready", f"{life} was started at {self._when(life.started)}, {ready}"
         for life in asked:
-            who = f"{life.instance} {life.version}".strip()
             if (last := min(life.gone, life.told)) <= one.done + CLOSE:
-                return "dead", f"{who} was going or gone from {last:.3f} on"
+                return "dead", f"{life} was going or gone from {self._when(last)} on"
         if strange := self._strange(one):
             return "dead", f"nobody ever answered at {strange}"
         if one.outcome in _LATE or one.status == 504:
-            return "hung", f"it waited until {one.done:.3f} for a server that never read it"
+            return "hung", f"it waited until {self._when(one.done)} for a server that never read it"
         return None
 
     def _strange(self, one: Failure) -> str:
@@ -291,7 +293,7 @@ class _Court:
         spans = zip((life.started for life in lives), ends, strict=True)
         through = any(begin <= one.sent and one.done < end - CLOSE for begin, end in spans)
         if ended and not through:
-            return "proxy", f"the proxy ended, or was told to, at {max(ended):.3f}"
+            return "proxy", f"the proxy ended, or was told to, at {self._when(max(ended))}"
         if one.outcome == Outcome.refused and (lives or self._log):
             return "proxy", "nobody listened where users come in"
         return None
@@ -300,19 +302,24 @@ class _Court:
         """Return what cut its connection where nothing became of the servers."""
         near = self._reloads[np.abs(self._reloads - one.done) < _NEAR]
         if one.outcome in _CUT and len(near):
-            return "reload", f"other workers took over at about {float(near[0]):.3f}"
+            return "reload", f"other workers took over at about {self._when(float(near[0]))}"
         if one.arrivals and (one.outcome in _CUT or one.status == 502):
             life, at = one.arrivals[-1]
-            return "dropped", f"{life.instance} had it at {at:.3f}, and went on living"
+            return "dropped", f"{life} had it at {self._when(at)}, and went on living"
         if one.outcome in _CUT and one.channel in _KEPT and one.passage is None:
-            return "reused", f"closed at {one.done:.3f}; proxy and app know nothing of it"
+            return "reused", f"closed at {self._when(one.done)}; proxy and app know nothing of it"
         return None
+
+    def _when(self, at: float) -> str:
+        """Return the moment as seconds after the first request was due."""
+        return f"{at - self._began:+.3f} s"
 
     def _on_purpose(self, one: Failure) -> tuple[str, str] | None:
         """Return the fault that was on then."""
         for begin, end, about in self._faults:
             if begin <= one.done and one.sent <= end:
-                return "fault", f"{about.get('fault', 'a fault')} from {begin:.3f} to {end:.3f}"
+                when = f"from {self._when(begin)} to {self._when(end)}"
+                return "fault", f"{about.get('fault', 'a fault')} {when}"
         return None
 
 

@@ -34,6 +34,9 @@ class Life:
     port: int = 0
     """Where it listened, by its own account; 0 where it told none."""
 
+    def __str__(self) -> str:
+        return f"{self.instance} {self.version}".strip()
+
     @property
     def gone(self) -> float:
         """When nobody could connect to it any more."""

@@ -9,7 +9,7 @@ import pandas as pd
 
 from zdtest.report.frame import Frame
 from zdtest.report.number import count, html, moment, real
-from zdtest.report.tables import Show, table
+from zdtest.report.tables import Show, prose, table
 
 
 def blame(frame: Frame) -> str:
@@ -30,8 +30,8 @@ def blame(frame: Frame) -> str:
     columns: dict[str, tuple[str, Show]] = {
         "cause": ("cause", str),
         "failed": ("failed", count),
-        "says": ("what it means", str),
-        "mend": ("what would mend it", str),
+        "says": ("what it means", prose),
+        "mend": ("what would mend it", prose),
     }
     return (
         f'<section><h2>Whose fault</h2><p class="note">{html(note, 600)}</p>\n'
@@ -63,7 +63,7 @@ def _witnesses(causes: Mapping[str, Mapping[str, Any]]) -> str:
         "sent_s": ("sent", moment),
         "done_s": ("ended", moment),
         "ended": ("as", str),
-        "why": ("why", str),
+        "why": ("why", prose),
     }
     rows = pd.DataFrame(seen, columns=list(columns), dtype=object)
     return table(rows, columns, caption="The first of each cause") if seen else ""

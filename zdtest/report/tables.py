@@ -13,6 +13,11 @@ Show = Callable[[Any], str]
 """How a column writes its values; `str` is for words, which stand on the left."""
 
 
+def prose(value: object) -> str:
+    """Return a sentence, which may take several lines."""
+    return str(value or "")
+
+
 def table(
     rows: pd.DataFrame,
     columns: Mapping[str, tuple[str, Show]],
@@ -67,5 +72,6 @@ def _row(
 
 
 def _class(show: Show, tone: str = "") -> str:
-    names = " ".join(word for word in ("" if show is str else "n", tone) if word)
+    kind = {str: "", prose: "wrap"}.get(show, "n")
+    names = " ".join(word for word in (kind, tone) if word)
     return f' class="{names}"' if names else ""
