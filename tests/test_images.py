@@ -237,6 +237,23 @@ def test_an_image_of_others_that_is_not_there_is_said_in_a_line(docker):
     assert str(failed.value).count("\n") == 0
 
 
+def test_a_document_s_own_image_is_taken_when_it_is_asked_for(docker, images, monkeypatch):
+    ours = images.get("haproxy")
+    cli(docker, "tag", ours.tag, "somebodys/dockercloud:1")
+    monkeypatch.setattr(
+        "zdtest.engine.images._DOCUMENTED", {"dockercloud": "somebodys/dockercloud:1"}
+    )
+    try:
+        theirs = Images(docker.address, documented=True).get("dockercloud")
+        assert (theirs.id, theirs.version) == (ours.id, ours.version)
+    finally:
+        cli(docker, "rmi", "somebodys/dockercloud:1")
+    with pytest.raises(EngineError, match=r"image somebodys/dockercloud:1: .*; expected one"):
+        Images(docker.address, documented=True).get("dockercloud")
+    with pytest.raises(ConfigError, match="unknown image 'dockercloud'"):
+        images.get("dockercloud")
+
+
 def test_a_registry_that_never_answers_is_given_up_on(docker, monkeypatch):
     monkeypatch.setattr(builder, "_PULL_SILENT_FOR", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:

@@ -56,6 +56,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="Official HAProxy image to use, such as haproxy:lts (default: built from Debian's)",
     )
     group.addoption(
+        "--zd-documented-images",
+        action="store_true",
+        help="Run the images that the documents name where ours stand in; they have to be pulled",
+    )
+    group.addoption(
         "--zd-report-dir",
         type=Path,
         default=Path("reports"),
@@ -217,6 +222,7 @@ def zd_offer(request: pytest.FixtureRequest) -> Iterator[Offer]:
         keep=option("--zd-keep"),
         nginx=option("--zd-nginx-image"),
         haproxy=option("--zd-haproxy-image"),
+        documented=option("--zd-documented-images"),
         tell=say,
     ) as offer:
         yield offer

@@ -158,6 +158,10 @@ class Containers(Protocol):
     def image(self, name: str) -> str:
         """Return the tag of the image of that name, having built it where it is missing."""
 
+    @property
+    def documented(self) -> bool:
+        """Whether the documents' own images are to be run where ours stand in for them."""
+
     def used(self) -> list[dict[str, object]]:
         """Return the images asked for so far: ``name``, ``version``, ``tag``, ``id``, ``size``."""
 

@@ -128,6 +128,11 @@ class DockerEngine:
         self._used[name] = self.images.get(name)
         return self._used[name].tag
 
+    @property
+    def documented(self) -> bool:
+        """Whether the documents' own images are to be run where ours stand in."""
+        return self.images.documented
+
     def used(self) -> list[dict[str, object]]:
         """Return the images that were asked for so far, as a run's manifest tells them."""
         return [asdict(image) for image in self._used.values()]

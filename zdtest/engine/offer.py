@@ -46,7 +46,8 @@ class Offer:
 
     What dead runs left is ended first, in each engine when it is lent. With `keep` a private one
     goes on until ``zdtest engine stop``. `nginx` and `haproxy` name other images than those that
-    are built. `tell` hears of what takes long.
+    are built; with `documented` the documents' own are run where ours stand in for them. `tell`
+    hears of what takes long.
     """
 
     def __init__(
@@ -56,11 +57,13 @@ class Offer:
         keep: bool = False,
         nginx: str = "",
         haproxy: str = "",
+        documented: bool = False,
         tell: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.kind = kind
         self._keep = keep
         self._theirs = {"nginx": nginx, "haproxy": haproxy}
+        self._documented = documented
         self._tell = tell
         self._tidy = ExitStack()
         self._docker: Docker | None = None
@@ -120,5 +123,7 @@ class Offer:
 
         reached = self._tidy.enter_context(daemon.reached(keep=self._keep, tell=self._tell))
         remains.sweep(reached.address)
-        images = Images(reached.address, tell=self._tell, **self._theirs)
+        images = Images(
+            reached.address, tell=self._tell, documented=self._documented, **self._theirs
+        )
         return Docker(reached.address, reached.version, reached.private, images)

@@ -28,6 +28,9 @@ from zdtest.errors import EngineError, unknown
 __all__ = ["Image", "Images"]
 
 _DEBIAN = "debian:bookworm-slim"
+_DOCUMENTED = {"dockercloud": "dockercloud/haproxy:latest"}
+_LIKE = {"dockercloud": "haproxy"}
+"""Ours that run the same software, and are asked for its version in the same way."""
 _BOOTSTRAPPED_WITHIN = 300.0
 _DOWNLOADED_WITHIN = 180.0
 
@@ -51,15 +54,23 @@ class Images:
     """The images of the engine at `address`, built where they are missing.
 
     `nginx` and `haproxy` name others, of the engine's or of a registry, to be taken instead of
-    ours. `tell` hears of each step that takes long.
+    ours. `documented` says whether images that only documents have, such as ``dockercloud``, are to
+    be had, and run in place of what stands in for them. `tell` hears of each step that takes long.
     """
 
     def __init__(
-        self, address: str, *, nginx: str = "", haproxy: str = "", tell: Tell = silent
+        self,
+        address: str,
+        *,
+        nginx: str = "",
+        haproxy: str = "",
+        documented: bool = False,
+        tell: Tell = silent,
     ) -> None:
         self._builder = Builder(address, tell)
         self._tell = tell
-        self._theirs = {"nginx": nginx, "haproxy": haproxy}
+        self.documented = documented
+        self._theirs = {"nginx": nginx, "haproxy": haproxy, **(_DOCUMENTED if documented else {})}
         self._got: dict[str, Image] = {}
 
     def get(self, name: str) -> Image:
@@ -81,7 +92,8 @@ class Images:
                     f"image {tag}: {why or 'not there after the pull'}; "
                     f"expected one that the engine has or can pull, or none to have it built"
                 )
-        version = self._builder.output(name, there["Id"], recipes()[name].version)
+        known = recipes()[_LIKE.get(name, name)]
+        version = self._builder.output(name, there["Id"], known.version)
         return _image(name, tag, there, _plain(version))
 
     def _ours(self, name: str) -> Image:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from zdtest.engine import Engine, Instance, Marker, probe
+from zdtest.engine import Containers, Engine, Instance, Marker, probe
 from zdtest.engine.swarm import Cluster
 from zdtest.engine.swarmhistory import SwarmHistory
 from zdtest.errors import EngineError
@@ -48,6 +48,7 @@ class Webapp(Services):
         super().__init__(engine, cluster, history, WEBAPP)
         self.folder = engine.folder.absolute() / "haproxy_swarm"
         self.url = f"http://127.0.0.1:{cluster.manager.at(80)}"
+        self.socket: Instance | None = None
         self._boot = boot
         self._releases = releases
         self._built: set[str] = set()
@@ -135,7 +136,8 @@ def raised(
     releases by version, as ``{"v2": {"release": "crash"}}``, with a ``boot`` of their own or not;
     ``missing`` is one that nobody has built.
     """
-    images = ("app", "haproxy")
+    original = variant == "documented" and isinstance(engine, Containers) and engine.documented
+    images = ("app", "dockercloud" if original else "haproxy")
     with swarm(engine, 1, NAMES, images=images, publish=[80]) as (cluster, history):
         stack = Webapp(
             engine,
@@ -150,8 +152,9 @@ def raised(
             cluster.tag("haproxy", "haproxy:2.6")
             stack.up(version, "docker-compose.yml", env=_hardened(scale, boot))
         else:
-            cluster.tag("haproxy", "dockercloud/haproxy:latest")
-            files = ["docker-compose.yml", "webapp.yml", "haproxy.yml"]
+            cluster.tag(images[-1], "dockercloud/haproxy:latest")
+            files = ["docker-compose.yml", "webapp.yml"]
+            files += [] if original else ["haproxy.yml"]
             files += [] if cluster.ipvs else ["no-ipvs.yml"]
             stack.up(version, *files, env={**_documented(scale, poll), **_socket(stack)})
         yield stack
@@ -184,11 +187,12 @@ def _written(seconds: float) -> str:
 
 
 def _socket(stack: Webapp) -> Mapping[str, object]:
-    """Start who answers for the manager's engine, to who may only look; return where."""
+    """Start who answers for the manager's engine, as `socket` of the stack; return where."""
     host, folder = stack.engine.host, stack.engine.folder.absolute()
     argv = [sys.executable, str(stack.folder / "dockercloud" / "read_only.py")]
     # Told where they are from here: a socket's path has a hundred letters at the most.
-    one = host.start("socket", [*argv, f"{stack.cluster.manager.name}.sock", _SOCKET], cwd=folder)
+    argv += [f"{stack.cluster.manager.name}.sock", _SOCKET]
+    stack.socket = one = host.start("socket", argv, cwd=folder)
 
     def missing() -> str:
         if fate := host.fate(one):
