@@ -43,23 +43,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=os.environ.get("ZD_ENGINE", "auto"),
         help="What runs the topologies; auto: what the document uses, where it is (default: auto)",
     )
-    group.addoption(
-        "--zd-nginx-image",
-        default="",
-        metavar="IMAGE",
-        help="Official nginx image to use, such as nginx:stable (default: built from Debian's)",
-    )
-    group.addoption(
-        "--zd-haproxy-image",
-        default="",
-        metavar="IMAGE",
-        help="Official HAProxy image to use, such as haproxy:lts (default: built from Debian's)",
-    )
-    group.addoption(
-        "--zd-documented-images",
-        action="store_true",
-        help="Run the images that the documents name where ours stand in; they have to be pulled",
-    )
+    _add_images(group)
     group.addoption(
         "--zd-report-dir",
         type=Path,
@@ -88,6 +72,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--zd-full",
         action="store_true",
         help="Also run what is marked full, the guides' own timings among it",
+    )
+
+
+def _add_images(group: pytest.OptionGroup) -> None:
+    """Add what says which images are run."""
+    group.addoption(
+        "--zd-nginx-image",
+        default="",
+        metavar="IMAGE",
+        help="Official nginx image to use, such as nginx:stable (default: built from Debian's)",
+    )
+    group.addoption(
+        "--zd-haproxy-image",
+        default="",
+        metavar="IMAGE",
+        help="Official HAProxy image to use, such as haproxy:lts (default: built from Debian's)",
+    )
+    group.addoption(
+        "--zd-documented-images",
+        action="store_true",
+        help="Run the images that the documents name where ours stand in; they have to be pulled",
     )
 
 
