@@ -10,6 +10,7 @@ import pytest
 from account import UNINTERRUPTED, Account
 
 from zdtest import SloViolation
+from zdtest.sample import CHANNELS
 from zdtest.strategies import scripted
 
 QUICK = {"baseline": "1s", "settle": "500ms"}
@@ -50,7 +51,7 @@ def test_an_update(zd, scale):
     proxy = {line["id"]: line for line in account.balancer}
     ends = ended(account, "v1")
     assert set(ends) == {"webapp.1", "webapp.2", "webapp.3"}
-    slow = account.failed & (account.samples.channel == 3)
+    slow = account.failed & (account.samples.channel == CHANNELS.index("slow"))
     for name, end in ends.items():
         cut = account.ids(slow & (np.abs(account.done - end) < 0.3))
         assert cut, f"{name} had some"
