@@ -100,12 +100,13 @@ class Shop(Services):
                 release = self._releases.get(version, {}).get(name, "good")
                 if release != MISSING:
                     env = {
+                        "APP_VERSION": version,
                         "RELEASE": release,
                         "BOOT_SECONDS": str(self._boot if number else 0),
                         "COUPON_PRICE": "1" if number else "0",
                     }
                     command = ["python3", "-m", "sample_app.shop", name]
-                    self.cluster.release(_IMAGE.format(stack), version, env, command=command)
+                    self.cluster.release(_IMAGE.format(stack), _tag(version), env, command=command)
 
     def up(self, version: str) -> None:
         """Bring up everything as the document does; users are answered on return."""
@@ -161,7 +162,9 @@ class Shop(Services):
 
     def _deploy(self, *stacks: str, timeout: float, replicas: int | None = None) -> None:
         env = {} if replicas is None else {"REPLICAS": str(replicas)}
-        self.said = self._run(["bash", "deploy.sh", self._version, *stacks], env, timeout=timeout)
+        self.said = self._run(
+            ["bash", "deploy.sh", _tag(self._version), *stacks], env, timeout=timeout
+        )
 
     def _run(
         self, argv: Sequence[str], env: Mapping[str, str] | None = None, *, timeout: float
@@ -189,7 +192,7 @@ def raised(
     scale: float = 0.2,
     boot: float = 0.0,
     deploys: Sequence[str] = ("front",),
-    versions: Sequence[str] = ("2",),
+    versions: Sequence[str] = ("v2",),
     releases: Releases | None = None,
 ) -> Iterator[Stack]:
     """Yield the shop at `version`, each service with so many `replicas`.
@@ -198,7 +201,7 @@ def raised(
     health checks, the grace to stop in, the watch over an update, the delay of a restart. The
     images of `versions` are there to be deployed, to the stacks `deploys`; their tasks take `boot`
     seconds longer to start than they have to. `releases` are the sample app's releases by version
-    and service, as ``{"2": {"front": "crash", "product": "slow:50"}}``; ``missing`` is one that
+    and service, as ``{"v2": {"front": "crash", "product": "slow:50"}}``; ``missing`` is one that
     nobody has built.
     """
     for stack in deploys:
@@ -251,6 +254,11 @@ def _hardened(scale: float, boot: float) -> Mapping[str, object]:
         "DRAIN": _written(max(3 * scale, 1.5)),
         "START_PERIOD": _written(30 * scale + boot),
     }
+
+
+def _tag(version: str) -> str:
+    """Return the image's tag of that version, as the document writes it: v2 is 2."""
+    return version.removeprefix("v")
 
 
 def _written(seconds: float) -> str:

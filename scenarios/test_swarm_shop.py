@@ -1,0 +1,256 @@
+"""Document 002: a shop on three nodes, updated start-first: its front, products and coupons."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+
+import numpy as np
+import pytest
+from account import UNINTERRUPTED
+from in_the_shop import Shop, assert_each_left_after_its_successor_was_healthy
+
+from zdtest import DeployFailed, SloViolation
+from zdtest.strategies import scripted
+
+QUICK = {"baseline": "1s", "settle": "500ms"}
+# A page is right when it has the coupon, and from version 2 on the price with it: 123000 less 3 %.
+PAGE = '@/product-detail/1#"value":3}]}|"couponPrice":119310'
+READ = f"new=3{PAGE},reused=3{PAGE}"
+CLIENTS = f"new=3{PAGE},reused=3{PAGE},slow=1@/500~500ms,write=2@/orders"
+# Each answer takes a while, so that who ends has some in hand.
+WORKING = {version: {"product": "slow:300"} for version in ("v1", "v2")}
+COUPONS = {version: {"coupon": "slow:300"} for version in ("v1", "v2")}
+FRONTS = ("front.1", "front.2")
+
+
+@pytest.mark.claim("2a", source="002", says="a rolling update interrupts nobody, by default")
+@pytest.mark.topology("swarm_shop", variant="documented", releases=WORKING)
+@pytest.mark.xfail(
+    raises=SloViolation, strict=True, reason="kept connections stay with a task until it is killed"
+)
+def test_a_rolling_update(zd):
+    """2b as well: a task is let go only once the next one is well. New connections hold."""
+    with zd.load(rate=80, channels=READ, **QUICK):
+        zd.deploy("v2", scripted())
+    shop = Shop(zd)
+    assert_each_left_after_its_successor_was_healthy(shop, FRONTS, old="1", new="2")
+    ends = shop.ends("v1")
+    assert set(ends) == set(FRONTS)
+    for name in FRONTS:
+        assert shop.journal("term", instance=name, ignored=True), "it has no ear for SIGTERM"
+    cut = shop.cut_at(ends.values())
+    assert np.count_nonzero(cut) > 1
+    assert np.array_equal(cut, shop.failed)
+    assert not np.any(cut & shop.on("new"))
+    zd.expect(UNINTERRUPTED)
+
+
+@pytest.mark.claim("2a", source="002", says="the same, front and coupons released together")
+@pytest.mark.topology(
+    "swarm_shop", variant="documented", deploys=("coupon", "front"), releases=COUPONS
+)
+@pytest.mark.xfail(
+    raises=SloViolation, strict=True, reason="who loses its coupons asks the full price, with 200"
+)
+def test_two_services_at_once(zd):
+    with zd.load(rate=80, channels=READ, **QUICK):
+        zd.deploy("v2", scripted())
+    shop = Shop(zd)
+    coupons = shop.ends("v1", "coupon")
+    assert set(coupons) == {"coupon.1", "coupon.2"}
+    wrong = shop.wrong
+    assert np.count_nonzero(wrong) > 1
+    assert shop.statuses(wrong) == {200}
+    near = np.any([np.abs(shop.done[wrong] - end) < 0.5 for end in coupons.values()], axis=0)
+    assert np.all(near), "each when a task with coupons was killed"
+    assert "## ERROR coupon.api:3002" in shop.said_by(*FRONTS)
+    # The services' own accounts agree: no coupons were answered for these.
+    told = shop.behind.about("answered")
+    answered = {line["id"] for line in told if line["instance"].startswith("coupon.")}
+    assert not shop.ids(wrong) & answered
+    assert np.all(shop.wrong | shop.cut_at(shop.ends("v1").values()) | ~shop.failed)
+    zd.expect(UNINTERRUPTED)
+
+
+@pytest.mark.claim("2a", source="002", says="the same, one service after the other")
+@pytest.mark.topology("swarm_shop", variant="hardened", deploys=("coupon", "front"))
+def test_two_services_hardened(zd):
+    """2b as well. Nothing is asked again of the front, and no price is wrong."""
+    with zd.load(rate=80, channels=CLIENTS, **QUICK):
+        zd.deploy("v2", scripted())
+    verdict = zd.expect(dataclasses.replace(UNINTERRUPTED, masked=0))
+    shop = Shop(zd)
+    assert set(verdict.versions) == {"v1", "v2"}
+    for names in (FRONTS, ("coupon.1", "coupon.2")):
+        assert_each_left_after_its_successor_was_healthy(shop, names, old="1", new="2")
+    assert shop.early_behind() == 0
+    last = max(shop.task(name, "running", "2")["t"] for name in ("coupon.1", "coupon.2"))
+    assert last < shop.task("front.1", "running", "2")["t"], "coupons first"
+
+
+NEVER = {"v2": {"front": "never-ready"}}
+LATE = {"v2": {"front": "sick-after:6"}}
+
+
+@pytest.mark.full
+@pytest.mark.claim("2c", source="002", says="where the health check fails, it is rolled back")
+@pytest.mark.topology("swarm_shop", variant="documented", releases=NEVER)
+def test_a_version_that_is_never_well(zd):
+    """It holds: what never was well had no users, and nobody was stopped for it."""
+    with zd.load(rate=60, channels=READ, **QUICK), pytest.raises(DeployFailed, match="rollback"):
+        zd.deploy("v2", scripted())
+    assert_still_at(zd, "v1")
+    shop = Shop(zd)
+    assert not any(mark.about.get("version") == "v1" for mark in terms(shop))
+
+
+@pytest.mark.full
+@pytest.mark.claim("2c", source="002", says="where the health check fails, it is rolled back")
+@pytest.mark.topology("swarm_shop", variant="documented", releases=LATE)
+@pytest.mark.xfail(
+    raises=SloViolation, strict=True, reason="nobody looks any more after five seconds"
+)
+def test_a_version_that_is_well_at_first(zd):
+    """The update is called completed; the tasks turn bad one after the other, for ever."""
+    with zd.load(rate=60, channels=READ, **QUICK):
+        zd.deploy("v2", scripted())
+        zd.wait(8)
+    shop = Shop(zd)
+    assert shop.failed.sum() > 50
+    assert 500 in shop.statuses(shop.failed)
+    assert any(
+        line["state"] == "failed" and line["image"].endswith(":2") and "unhealthy" in line["error"]
+        for line in shop.tasks
+    )
+    zd.expect(UNINTERRUPTED)
+
+
+@pytest.mark.full
+@pytest.mark.claim("2c", source="002", says="the same, watched for longer than it takes to see it")
+@pytest.mark.topology(
+    "swarm_shop", variant="hardened", releases={"v2": {"front": "sick-after:1500ms"}}
+)
+def test_a_version_that_is_well_at_first_hardened(zd):
+    """It is rolled back before a second task is touched; what users get of it is bounded."""
+    with (
+        zd.load(rate=60, channels=READ, **QUICK),
+        pytest.raises(DeployFailed, match="rollback_completed"),
+    ):
+        zd.deploy("v2", scripted())
+    shop = Shop(zd)
+    assert shop.statuses(shop.failed) == {500}
+    verdict = zd.judge(dataclasses.replace(UNINTERRUPTED, stale=None, failed=None))
+    assert verdict.verdict != "broken"
+    assert verdict.downtime[1] < 2, "the edge asks twice a second, and believes the second answer"
+    touched = {line["instance"] for line in shop.tasks if line["image"].endswith("front-service:2")}
+    assert touched == {"front.1"} or touched == {"front.2"}
+
+
+@pytest.mark.full
+@pytest.mark.claim("2c", source="002", says="the same, never well")
+@pytest.mark.topology("swarm_shop", variant="hardened", scale=0.1, releases=NEVER)
+def test_a_version_that_is_never_well_hardened(zd):
+    with (
+        zd.load(rate=60, channels=CLIENTS, **QUICK),
+        pytest.raises(DeployFailed, match="rollback_completed"),
+    ):
+        zd.deploy("v2", scripted())
+    assert_still_at(zd, "v1")
+
+
+@pytest.mark.full
+@pytest.mark.claim("2b", source="002", says="with one task each, too")
+@pytest.mark.topology("swarm_shop", variant="documented", replicas=1, boot=2.0)
+def test_a_single_task(zd):
+    """New connections hold, whatever the boot takes."""
+    with zd.load(rate=60, channels=f"new{PAGE}", **QUICK):
+        zd.deploy("v2", scripted())
+    verdict = zd.expect(UNINTERRUPTED)
+    assert set(verdict.versions) == {"v1", "v2"}
+
+
+@pytest.mark.full
+@pytest.mark.claim("2a", source="002", says="an image that nobody has changes nothing")
+@pytest.mark.topology("swarm_shop", variant="hardened", releases={"v2": {"front": "missing"}})
+def test_a_missing_image_hardened(zd):
+    with (
+        zd.load(rate=60, channels=CLIENTS, **QUICK),
+        pytest.raises(DeployFailed, match="rollback_completed"),
+    ):
+        zd.deploy("v2", scripted())
+    assert_still_at(zd, "v1")
+
+
+@pytest.mark.full
+@pytest.mark.claim("2d", source="002", says="it scales, two to four and back")
+@pytest.mark.topology("swarm_shop", variant="documented", releases=WORKING)
+@pytest.mark.xfail(
+    raises=SloViolation, strict=True, reason="kept connections stay with a task until it is killed"
+)
+def test_scaling(zd):
+    scale_there_and_back(zd, f"new{PAGE},reused=3{PAGE}")
+    shop = Shop(zd)
+    ends = shop.ends("v1")
+    assert len(ends) == 2
+    cut = shop.cut_at(ends.values())
+    assert np.count_nonzero(cut) > 1
+    assert np.array_equal(cut, shop.failed)
+    zd.expect(dataclasses.replace(UNINTERRUPTED, stale=None))
+
+
+@pytest.mark.full
+@pytest.mark.claim("2d", source="002", says="the same, and each is let finish")
+@pytest.mark.topology("swarm_shop", variant="hardened", releases=WORKING)
+def test_scaling_hardened(zd):
+    scale_there_and_back(zd, CLIENTS)
+    zd.expect(dataclasses.replace(UNINTERRUPTED, stale=None, masked=0))
+
+
+@pytest.mark.full
+@pytest.mark.claim("2d", source="002", says="REPLICAS once, then IMG_TAG from a fresh shell")
+@pytest.mark.parametrize(
+    ("variant", "left"),
+    [
+        pytest.param(
+            variant, left, marks=pytest.mark.topology("swarm_shop", variant=variant), id=variant
+        )
+        for variant, left in (("documented", 2), ("hardened", 4))
+    ],
+)
+def test_a_deploy_after_scaling(zd, variant, left):
+    """As documented it takes half of them away, without a word; pinned, it does not."""
+    zd.stack.scale(4)
+    with zd.load(rate=60, channels=f"new{PAGE}", **QUICK):
+        zd.deploy("v2", scripted())
+    assert len(zd.stack.instances) == left
+    zd.expect(UNINTERRUPTED)
+
+
+def scale_there_and_back(zd, clients: str) -> None:
+    def scaling(stack, version, mark) -> None:
+        for replicas in (4, 2):
+            stack.scale(replicas)
+            assert len(stack.instances) == replicas
+            time.sleep(1)
+
+    with zd.load(rate=80, channels=clients, **QUICK):
+        zd.deploy("v1", scaling)
+    served = set(Shop(zd).samples.instances)
+    assert {f"front.{slot}" for slot in (1, 2, 3, 4)} <= served
+
+
+def terms(shop: Shop) -> list:
+    return [mark for mark in shop.recording.marks if mark.name == "app.term"]
+
+
+def assert_still_at(zd, old: str) -> None:
+    """Nobody noticed the deploy, and nothing of it is left."""
+    verdict = zd.judge(dataclasses.replace(UNINTERRUPTED, stale=None))
+    assert (verdict.failed, set(verdict.versions)) == (0, {old})
+    assert verdict.requests > 300
+    assert verdict.writes.ok == verdict.writes.sent
+    told = zd.stack.cluster.docker("service", "inspect", "front_app")
+    image = json.loads(told)[0]["Spec"]["TaskTemplate"]["ContainerSpec"]["Image"]
+    assert image.endswith(f":{old[1:]}")
