@@ -29,6 +29,7 @@ UNINTERRUPTED = Slo(p99_ratio=None, p99_over=None, hole="1s")
 @pytest.mark.xfail(
     raises=SloViolation, strict=True, reason="two to three seconds at half the requests, per stop"
 )
+@pytest.mark.causes("unready", "stopped", "dead")
 def test_rolling_by_stop_and_start(zd):
     with zd.load(rate=RATE):
         zd.deploy("v2", rolling())
@@ -53,6 +54,7 @@ def test_rolling_back_hardened(zd):
 
 @pytest.mark.claim("4a", source="004", says="a dead server is out after three missed pings")
 @pytest.mark.topology("custom_lb", variant="documented", boot=0.0)
+@pytest.mark.causes("dead")
 def test_errors_fit_rate_times_window_over_targets(zd, zd_seed):
     """Each kill costs half the requests until the third miss: rate x window / targets errors.
 

@@ -96,6 +96,7 @@ def test_a_canary_gets_exactly_its_share(zd):
 
 @pytest.mark.claim("4d", source="004", says="a bad version is rolled back fast, seen by few")
 @pytest.mark.topology("custom_lb", releases={"v2": {"release": "sick-at-once"}}, **WEIGHED)
+@pytest.mark.causes("app")
 def test_a_bad_canary_is_taken_back(zd):
     aborted = pytest.raises(DeployFailed, match="canary aborted: ")
     with zd.load(rate=RATE, baseline="2s"), aborted:

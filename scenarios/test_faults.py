@@ -36,6 +36,7 @@ BOTH = pytest.mark.parametrize(
 @pytest.mark.xfail(
     raises=SloViolation, strict=True, reason="back before the third miss: half of it all fails"
 )
+@pytest.mark.causes("unready", "dead")
 def test_a_restart_that_pings_do_not_notice(zd):
     """One of two servers is killed and started again, faster than three missed pings take."""
     with zd.load(rate=200, channels="new@/api", baseline="2s"):
@@ -49,6 +50,7 @@ def test_a_restart_that_pings_do_not_notice(zd):
 @pytest.mark.claim("4a", source="004", says="a dead server costs what was in flight and is unsafe")
 @pytest.mark.topology("custom_lb", variant="hardened", **{**PINGED, "releases": WORKING})
 @pytest.mark.parametrize("fault", [kill("a"), restart("a", within="2s")], ids=["kill", "restart"])
+@pytest.mark.causes("died", "dead", "unready")
 def test_a_server_that_dies_hardened(zd, fault):
     """A GET is asked again elsewhere, also one that had begun; a POST that had begun is lost."""
     clients = "new=4@/api,reused=4@/api,write=3@/orders"
@@ -69,6 +71,7 @@ def test_a_server_that_dies_hardened(zd, fault):
 @pytest.mark.claim("4a", source="004", says="a server that does not answer is taken out")
 @pytest.mark.topology("custom_lb", **FROZEN)
 @pytest.mark.xfail(raises=SloViolation, strict=True, reason="who was sent there waits for the thaw")
+@pytest.mark.causes("hung")
 def test_a_frozen_server(zd):
     """It accepts and says nothing. Pings give up on it after a time, requests never do."""
     with (
@@ -114,6 +117,7 @@ def test_a_frozen_server_hardened(zd):
 
 @BOTH
 @pytest.mark.claim("4a", source="004", says="no server left: an error for all, and back by itself")
+@pytest.mark.causes("dead", "unready")
 def test_both_servers_down(zd, variant):
     """Nothing holds here. What differs is what users are told, and what they may do about it."""
     with (
@@ -149,6 +153,7 @@ def test_both_servers_down(zd, variant):
 
 @BOTH
 @pytest.mark.claim("4a", source="004", says="one balancer: without it there is nothing")
+@pytest.mark.causes("proxy")
 def test_the_balancer_dies(zd, variant):
     """Total outage in every variant, from its death until another one listens."""
     with (

@@ -15,6 +15,7 @@ SLEEP, BOOT, START = 1.0, 2.0, 1.0
 
 @pytest.mark.claim("1a", source="001", says="the old way is down for about ten seconds")
 @pytest.mark.xfail(raises=SloViolation, strict=True, reason="down from kill to boot, every time")
+@pytest.mark.causes("dead", "unready", "died")
 def test_restart_in_place_loses_requests(zd):
     with zd.load(rate=200):
         zd.deploy("v2", recreate)
@@ -22,6 +23,7 @@ def test_restart_in_place_loses_requests(zd):
 
 
 @pytest.mark.claim("1a", source="001", says="the gap is as long as the new process takes to start")
+@pytest.mark.causes("dead", "unready", "died")
 def test_restart_in_place_is_down_for_boot_plus_one_second(zd):
     with zd.load(rate=200):
         zd.deploy("v2", recreate)

@@ -43,6 +43,7 @@ def timed(boot: float, **settings: object) -> pytest.MarkDecorator:
 @pytest.mark.xfail(
     raises=SloViolation, strict=True, reason="who writes to the old colour is told 502"
 )
+@pytest.mark.causes("stopped", "unready")
 def test_a_deploy(zd, scale):
     """GETs hold, because nginx asks the other colour again: without a word, they run twice."""
     with zd.load(rate=150, channels=CLIENTS, **QUICK):
@@ -122,6 +123,7 @@ SICK = {"v2": {"release": "sick-at-once"}}
 @pytest.mark.xfail(
     raises=SloViolation, strict=True, reason="/health is well, and had users before it was asked"
 )
+@pytest.mark.causes("app")
 def test_a_sick_version(zd):
     with zd.load(rate=100, channels="new=2@/api,write=1@/orders", **QUICK):
         zd.deploy("v2", scripted())

@@ -71,6 +71,7 @@ class Interrupt:
 @pytest.mark.xfail(
     raises=SloViolation, strict=True, reason="Docker accepts for who does not listen yet: 502"
 )
+@pytest.mark.causes("unready", "stopped", "dead")
 def test_who_writes_while_the_new_colour_boots(zd, scale):
     """Sent is sent: nginx cannot know that nobody read it, and does not ask the other colour."""
     with zd.load(rate=100, channels="write=1@/orders", **QUICK):
@@ -130,6 +131,7 @@ def test_the_only_colour_dies(zd, variant):
 @pytest.mark.claim("3b", source="003", says="a new colour that does not answer harms nobody")
 @pytest.mark.topology("nginx_compose", variant="documented", boot=0.0)
 @pytest.mark.xfail(raises=SloViolation, strict=True, reason="every other request waits for it")
+@pytest.mark.causes("hung")
 def test_the_new_colour_stands_still(zd):
     """It had its share as soon as it listened, and nginx waits for a minute."""
     with (
@@ -199,6 +201,7 @@ def test_a_deploy_that_was_cut_off_hardened(zd, when):
 @pytest.mark.full
 @both(boot=2.0)
 @pytest.mark.claim("3a", source="003", says="one nginx: without it there is nothing")
+@pytest.mark.causes("proxy")
 def test_nginx_is_restarted_while_a_colour_boots(zd, variant):
     """Total outage until another one listens, and the deploy goes through all the same."""
     with (

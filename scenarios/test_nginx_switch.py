@@ -138,6 +138,7 @@ PAUSE = 0.5
 @pytest.mark.claim("1c", source="001", says="the server that has the users is never touched")
 @pytest.mark.topology("nginx_switch", variant="documented", **PROD)
 @pytest.mark.xfail(raises=SloViolation, strict=True, reason="kills the server that has the users")
+@pytest.mark.causes("dead", "unready", "died")
 def test_another_active_profile(zd):
     """`/profiles` says "prod, was1", which is neither, so was1 has to be the idle one."""
     with zd.load(rate=RATE, **QUICK):
@@ -250,6 +251,7 @@ def test_a_canary_gets_its_share_of_nginx(zd):
 @pytest.mark.topology(
     "nginx_switch", variant="hardened", boot=0.0, releases={"v2": {"release": "sick-at-once"}}
 )
+@pytest.mark.causes("app")
 def test_a_bad_canary_is_taken_back_from_nginx(zd):
     aborted = pytest.raises(DeployFailed, match="canary aborted: ")
     with zd.load(rate=RATE, channels=ONCE, **QUICK), aborted:

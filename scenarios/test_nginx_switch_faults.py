@@ -37,6 +37,7 @@ def switched(zd):
 @pytest.mark.claim("1c", source="001", says="a new version in trouble is no user's trouble")
 @pytest.mark.topology("nginx_switch", variant="documented", **FAST)
 @pytest.mark.xfail(raises=SloViolation, strict=True, reason="502 until somebody switches back")
+@pytest.mark.causes("dead", "unready")
 def test_the_new_version_dies(zd):
     switched(zd)
     with zd.load(rate=120, channels=CLIENTS, **QUICK), zd.fault(kill("was2"), heal_after="1s"):
@@ -88,6 +89,7 @@ def test_the_new_version_freezes(zd):
 
 @pytest.mark.claim("1c", source="001", says="the old version is the fallback")
 @pytest.mark.topology("nginx_switch", variant="hardened", read_timeout=0.5, **FAST)
+@pytest.mark.causes("hung")
 def test_the_new_version_freezes_hardened(zd):
     switched(zd)
     with (

@@ -326,6 +326,28 @@ def test_two_lives_of_one_name_are_told_apart_by_time_and_version():
     assert lives.owner("b", "v1", 8) is None
 
 
+def test_an_engine_that_says_later_that_it_started_means_the_same_life(tmp_path):
+    marks = [
+        (0.2, "app.started", {"instance": "a", "version": "v1"}),
+        (1.0, "app.stopped", {"instance": "a", "version": "v1"}),
+        (2.0, "app.started", {"instance": "a", "version": "v1"}),
+    ]
+    folder = synthetic.run(tmp_path / RUN, requests=1000, journal=False, deploy=None, marks=marks)
+    again = [{**BORN, "t": 2.1, "pid": 2}, {**OPEN, "t": 2.5, "pid": 2}]
+    _journal(folder / "journal.jsonl", [BORN, OPEN, *again], [])
+    lives = Lives.of(Recording.read(folder))
+    told = [(life.started, life.ready, life.ended) for life in lives]
+    first, second = [tuple(at - synthetic.BEGAN for at in one) for one in told]
+    assert first == pytest.approx((0.2, 0.5, 1.0))
+    assert second[:2] == pytest.approx((2.0, 2.5))
+    assert second[2] == float("inf")
+
+
+def test_a_reply_that_came_after_its_user_had_been_told_504_is_not_the_apps_answer(trial):
+    done = {"t": AT + 2, "event": "answered", "id": "ID"}
+    assert trial("http_5xx", status=504, journal=[BORN, OPEN, HAD_IT, done]).cause == "hung"
+
+
 def test_a_port_that_several_instances_have_tells_none_apart():
     lives = Lives([Life("a", "v1", 1, port=80), Life("b", "v1", 1, port=80)], [])
     assert lives.at(80) == []

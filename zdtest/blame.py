@@ -30,7 +30,7 @@ SHOWN = 3
 """How many requests are told one by one for each cause."""
 
 _NEAR = 1.0
-"""Seconds within which a reload may have been what cut a connection."""
+"""Seconds around a reload, and before a start, in which that may be what a request met."""
 
 CLOSE = 0.05
 """Seconds by which the ends of a process and of its connections may be told apart."""
@@ -223,10 +223,13 @@ class _Court:
             return "stopped", f"{had}, was told to stop at {self._when(life.told)}"
         if life.ended <= over:
             return "died", f"{had} and died at {self._when(life.ended)}, told by nobody"
+        if one.outcome in _LATE or one.status == 504:
+            given_up = self._when(one.done)
+            if at > one.done:
+                return "hung", f"{life} came to read it at {self._when(at)}, given up at {given_up}"
+            return "hung", f"{had} and had not answered at {given_up}"
         if one.answered and one.outcome in _OWN:
             return "app", f"{had} and answered it, and the user got {one.status}"
-        if one.outcome in _LATE or one.status == 504:
-            return "hung", f"{had} and had not answered at {self._when(one.done)}"
         return self._proxy_down(one)
 
     def _on_the_way(self, one: Failure) -> tuple[str, str] | None:
@@ -245,7 +248,11 @@ class _Court:
         for life in asked:
             if (last := min(life.gone, life.told)) <= one.done + CLOSE:
                 return "dead", f"{life} was going or gone from {self._when(last)} on"
-        if strange := self._strange(one):
+        strange = self._strange(one)
+        for life in self._lives if strange else ():
+            if one.done < life.started < one.done + _NEAR:
+                return "unready", f"{life} was started only at {self._when(life.started)}"
+        if strange:
             return "dead", f"nobody ever answered at {strange}"
         if one.outcome in _LATE or one.status == 504:
             return "hung", f"it waited until {self._when(one.done)} for a server that never read it"

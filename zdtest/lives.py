@@ -13,6 +13,8 @@ from zdtest.sample import Mark
 NEVER = math.inf
 _ENDING = ("3", "9", "10", "15")
 """SIGQUIT and SIGUSR1 are how nginx and HAProxy are told to end in good order."""
+_AS_ONE = 10.0
+"""Seconds by which a process and its engine may differ in when it started."""
 PROXIES = ("proxy", "balancer")
 """What the instance is called that all users go through."""
 
@@ -66,8 +68,9 @@ class Lives(Sequence[Life]):
         app = _marked(recording.marks, "app")
         journal = recording.journal
         events = ("started", "ready", "term", "stopped")
+        writers: dict[tuple[str, str, object], Life] = {}
         for line in [] if journal is None else journal.about(*events):
-            _add(app, line)
+            _add(app, writers, line)
         proxies = [one for one in _marked(recording.marks, "process") if one.instance in PROXIES]
         for one in proxies:
             one.ready = one.started
@@ -126,23 +129,21 @@ def _marked(marks: Sequence[Mark], kind: str) -> list[Life]:
     return lives
 
 
-def _add(lives: list[Life], line: Mapping[str, Any]) -> None:
-    """Add what a line of the journal tells to the life that it is about."""
+def _add(
+    lives: list[Life], writers: dict[tuple[str, str, object], Life], line: Mapping[str, Any]
+) -> None:
+    """Add what a line of the journal tells to the life of who wrote it.
+
+    `writers` are the lives that have been found out, by instance, version and process id.
+    """
     at, event = line.get("t"), line["event"]
     if not isinstance(at, (int, float)):
         return
     instance, version = str(line.get("instance", "")), str(line.get("version", ""))
-    mine = [
-        life
-        for life in lives
-        if (life.instance, life.version) == (instance, version) and life.started <= at
-    ]
-    if event == "started" and (not mine or mine[-1].ended < at):
-        mine = [Life(instance, version, started=float(at))]
-        lives.append(mine[0])
-    if not mine:
-        return
-    life = mine[-1]
+    who = (instance, version, line.get("pid"))
+    if event == "started" or who not in writers:
+        writers[who] = _begun(lives, set(map(id, writers.values())), instance, version, float(at))
+    life = writers[who]
     if event == "ready":
         life.ready = float(at)
         life.port = line["port"] if isinstance(line.get("port"), int) else 0
@@ -153,3 +154,22 @@ def _add(lives: list[Life], line: Mapping[str, Any]) -> None:
         life.closed = float(closed) if isinstance(closed, (int, float)) else float(at)
         # The engine knows better when it was gone; without one this is the last that it said.
         life.ended = min(life.ended, float(at)) if life.ended == NEVER else life.ended
+
+
+def _begun(lives: list[Life], taken: set[int], instance: str, version: str, at: float) -> Life:
+    """Return the life of whoever says at that time that it has started, a new one if need be.
+
+    The engine says so too, a little earlier or later.
+    """
+    mine = [
+        life
+        for life in lives
+        if (life.instance, life.version) == (instance, version)
+        and id(life) not in taken
+        and life.ended >= at
+    ]
+    near = min(mine, key=lambda life: abs(life.started - at), default=None)
+    if near is None or abs(near.started - at) > _AS_ONE:
+        near = Life(instance, version, started=at)
+        lives.append(near)
+    return near
