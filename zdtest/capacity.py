@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from zdtest.journal import Journal
 from zdtest.phase import Window
 from zdtest.recording import Recording, Samples
 from zdtest.sample import Outcome
@@ -40,6 +41,17 @@ class Capacity:
     """From its begin to its end; None where either was not marked."""
     rollback: float | None
     """From the decision until no new request went to the version left; None where none was."""
+
+    def as_json(self) -> dict[str, object]:
+        """Return the fields of verdict.json."""
+        return {
+            "instances": self.instances,
+            "lowest": self.lowest,
+            "peak": self.peak,
+            "load": self.load,
+            "deploy_s": self.deploy,
+            "rollback_s": self.rollback,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +109,8 @@ def _events(recording: Recording) -> list[tuple[float, str, str]]:
     ]
     told += [
         (float(line["t"]), str(line["instance"]), str(line["event"]))
-        for line in recording.journal or ()
-        if line.get("event") in _JOURNAL and not line.get("ignored")
+        for line in Journal.of(recording.journal or ()).about(*_JOURNAL)
+        if not line.get("ignored")
     ]
     return sorted(told)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from zdtest.journal import Journal
 from zdtest.recording import Recording
 from zdtest.sample import Mark
 
@@ -66,10 +67,9 @@ class Lives(Sequence[Life]):
     def of(cls, recording: Recording) -> Lives:
         """Return what the engine's marks and the app's journal tell of them together."""
         app = _marked(recording.marks, "app")
-        journal = recording.journal
         events = ("started", "ready", "term", "stopped")
         writers: dict[tuple[str, str, object], Life] = {}
-        for line in [] if journal is None else journal.about(*events):
+        for line in Journal.of(recording.journal or ()).about(*events):
             _add(app, writers, line)
         proxies = [one for one in _marked(recording.marks, "process") if one.instance in PROXIES]
         for one in proxies:

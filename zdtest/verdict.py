@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from zdtest import phase, promise, vacuity
 from zdtest.blame import Blame
+from zdtest.capacity import Capacity, capacity
 from zdtest.evidence import Evidence
 from zdtest.history import CHECKS, History, Writes
 from zdtest.interval import upper_rate
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-SCHEMA = 1
-"""Version of verdict.json."""
+SCHEMA = 2
+"""Version of verdict.json; 2 tells causes, price, faults and what was emulated."""
 
 HOLDS, BROKEN, INCONCLUSIVE = "holds", "broken", "inconclusive"
 
@@ -78,6 +79,10 @@ class Verdict:
     """What the proxy's log says of the requests answered ok, None where there is none."""
     blame: Blame
     """The cause of each failed request."""
+    price: Capacity
+    """What the deploy cost beside the failures."""
+    faults: tuple[str, ...]
+    """What was broken on purpose meanwhile, such as ``kill a``."""
     worst: float | None
     """The lowest availability of any 100 ms, 0..1; None where nothing was due."""
     suspect: Mapping[str, tuple[tuple[float, float], ...]]
@@ -146,6 +151,8 @@ class Verdict:
             },
             "masked": None if self.masked is None else self.masked.as_json(self.began),
             "blame": self.blame.as_json(self.began),
+            "price": self.price.as_json(),
+            "faults": list(self.faults),
             "correctness": self._correctness(),
             "suspect": {
                 **{f"{name}_s": self._spans(spans) for name, spans in self.suspect.items()},
@@ -278,6 +285,8 @@ def _verdict(evidence: Evidence, verdict: str, reasons: tuple[str, ...]) -> Verd
         history=evidence.history,
         masked=evidence.masked,
         blame=Blame.of(recording, evidence.failed, evidence.doubtful),
+        price=capacity(recording),
+        faults=tuple(str(about.get("fault", "")) for _, _, about in recording.spans("fault")),
         worst=_worst(evidence.availability()),
         suspect={
             name: tuple(getattr(evidence.suspect, name)) for name in ("failed", "slow", "stalled")

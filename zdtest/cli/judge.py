@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zdtest.cli.exit import HOLDS, VERDICTS
+from zdtest.cli.exit import HOLDS, INCONCLUSIVE, VERDICTS
 from zdtest.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -57,15 +58,24 @@ def add_report(verb: argparse.ArgumentParser) -> None:
     """Add its options."""
     verb.add_argument("run", type=Path, nargs="+", metavar="RUN", help="folders of runs")
     verb.add_argument(
-        "--index", type=Path, metavar="FILE", help="also write a page that lists them"
+        "--index", type=Path, metavar="FILE", help="also write the first page of them all"
+    )
+    verb.add_argument(
+        "--format",
+        choices=("html", "md", "json"),
+        default="html",
+        help="draw each run's page, or print them all together (default: html)",
     )
     verb.set_defaults(verb=report)
 
 
 def report(options: argparse.Namespace) -> int:
-    """Draw recorded runs again; those never judged are judged first."""
-    from zdtest.report import write_index, write_report
+    """Draw recorded runs again, or tell of them in a text; those never judged are judged first."""
     from zdtest.run import judged, manifest_of
+
+    if options.format != "html":
+        return _told(options)
+    from zdtest.report import write_index, write_report
 
     for folder in options.run:
         manifest_of(folder)
@@ -76,6 +86,21 @@ def report(options: argparse.Namespace) -> int:
     if options.index:
         print(write_index(options.run, options.index))
     return HOLDS
+
+
+def _told(options: argparse.Namespace) -> int:
+    """Print what the runs say together; one that cannot be read is told of, and is in no figure."""
+    from zdtest.overview import as_json, markdown
+    from zdtest.result import read_all
+
+    if options.index:
+        raise ConfigError("--index is a page: expected --format html with it")
+    results, unread = read_all(options.run)
+    if options.format == "json":
+        print(json.dumps(as_json(results, unread), indent=2, default=str))
+    else:
+        print(markdown(results, unread), end="")
+    return INCONCLUSIVE if unread else HOLDS
 
 
 def show(verdict: Verdict, folder: Path) -> None:

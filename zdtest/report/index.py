@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,9 @@ from urllib.parse import quote
 from zdtest.errors import RecordingError
 from zdtest.report.headline import SIGNS, subject, verdict_word, when
 from zdtest.report.number import NOTHING, count, html, real, span
+from zdtest.report.overview import claims_section, unread_section, ways_section
 from zdtest.report.page import REPORT, publish, read_verdict
+from zdtest.result import Result, read_all
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,31 +44,54 @@ class _Run:
 
 
 def write_index(folders: Iterable[Path], out: Path) -> Path:
-    """Write a page at `out` that lists the runs in `folders`, newest first, and return its path.
+    """Write the first page of the runs in `folders` at `out` and return its path.
 
-    A folder that holds no run is left out; a run without a verdict is listed as not judged.
-    Raises RecordingError when the page cannot be written.
+    It has the claims that they check, the ways to deploy side by side, and all of them, the newest
+    first. A folder that holds no run is left out; a run without a verdict is listed as not judged,
+    and is in no figure. Raises RecordingError when the page cannot be written.
     """
+    folders = [folder for folder in folders if (folder / "manifest.json").is_file()]
+    results, unread = read_all(folders)
+
+    def link(one: Result) -> str:
+        return _link(one.folder / REPORT, out.parent)
+
     runs = [run for run in map(_Run.read, folders) if run is not None]
     runs.sort(key=lambda run: (-run.began, run.folder.name))
     heads = ("verdict", "claim", "what", "failed", "downtime", "run")
     head = "".join(f'<th scope="col">{name}</th>' for name in heads)
     rows = "\n".join(f"<tr>{_row(run, out.parent)}</tr>" for run in runs)
     body = (
-        "<h1>Runs</h1>"
+        f"<h1>{_title(results)}</h1>{claims_section(results, link)}{ways_section(results)}"
+        f"{unread_section(unread)}<h2>Runs</h2>"
         f'<div class="scroll"><table><caption>{count(len(runs))} runs, the newest first</caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
     return publish(out, "zdtest runs", body)
 
 
+def _title(results: list[Result]) -> str:
+    """Return how many of the runs have which verdict."""
+    told = Counter(one.verdict for one in results)
+    counts = ", ".join(f"{count(told[word])} {word}" for word in ("holds", "broken") if told[word])
+    rest = told["inconclusive"]
+    return f"Runs: {counts or 'none judged'}" + (f", {count(rest)} inconclusive" if rest else "")
+
+
+def _link(page: Path, base: Path) -> str:
+    """Return where the page is, as seen from `base`; "" where it is not."""
+    if not page.exists():
+        return ""
+    return f"./{quote(Path(os.path.relpath(page.resolve(), base.resolve())).as_posix())}"
+
+
 def _row(run: _Run, base: Path) -> str:
     clock = run.manifest.get("clock")
     at = real(clock.get("monotonic")) if isinstance(clock, dict) else None
     page = run.folder / REPORT
-    link = quote(Path(os.path.relpath(page.resolve(), base.resolve())).as_posix())
+    link = _link(page, base)
     name = html(when(run.manifest, at or 0.0) or run.manifest.get("run"))
-    told = f'<a href="./{link}">{name}</a>' if page.exists() else name
+    told = f'<a href="{link}">{name}</a>' if link else name
     verdict = run.verdict or {}
     failed = f"{count(verdict.get('failed'))} of {count(verdict.get('requests'))}"
     cells = [
