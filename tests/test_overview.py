@@ -1,0 +1,181 @@
+"""What many runs say together, and that one which cannot be read is named and in no figure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import synthetic
+
+from zdtest.claims import CLAIMS, DOCUMENTS
+from zdtest.cli import main
+from zdtest.overview import as_json, claims, markdown, ways
+from zdtest.report import write_index
+from zdtest.result import Result, read_all, worst
+from zdtest.run import judged
+from zdtest.slo import Slo
+
+Made = Callable[..., Path]
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Made:
+    """A judged run of a topology, by its name; what the manifest tells may be changed."""
+
+    def make(name: str, *, claim: str = "4a", **plan: Any) -> Path:
+        told = {"topology": "custom_lb", "variant": "hardened", "strategy": "rolling"}
+        about = {**told, "claim": {"id": claim}, "test": name, **plan.pop("manifest", {})}
+        folder = synthetic.run(tmp_path / name, requests=1000, manifest=about, **plan)
+        judged(folder, Slo(p99_ratio=None, p99_over=None, slow=None))
+        return folder
+
+    return make
+
+
+BROKEN = [(2, 2.1, "refused", None)]
+KILLED = [(2.0, "fault.begin", {"fault": "kill a"}), (2.2, "fault.end", {"fault": "kill a"})]
+
+
+def test_a_result_is_what_manifest_and_verdict_tell(made: Made) -> None:
+    one = Result.read(made("broken", outages=BROKEN))
+    assert (one.verdict, one.failed, one.requests) == ("broken", 20, 1000)
+    assert one.path == "custom_lb hardened rolling"
+    assert one.reason.startswith("20 of 1000 requests failed")
+    assert (one.claim, one.test, one.mutant, one.release, one.faults) == (
+        "4a",
+        "broken",
+        "",
+        "",
+        (),
+    )
+    assert sum(one.causes.values()) == 20
+    assert one.downtime[0] <= one.worst
+    assert one.undisturbed
+
+
+def test_what_was_broken_on_purpose_is_known(made: Made) -> None:
+    assert Result.read(made("killed", marks=KILLED)).faults == ("kill a",)
+    bad = {"parameters": {"releases": {"v2": {"release": "crash"}}}, "new_version": "v2"}
+    assert Result.read(made("bad", manifest=bad)).release == "crash"
+    slow = {"parameters": {"releases": {"v2": {"release": "slow:50"}}}, "new_version": "v2"}
+    assert Result.read(made("slow", manifest=slow)).undisturbed
+
+
+def test_a_claims_verdict_is_the_worst_of_the_undisturbed_runs(made: Made) -> None:
+    good, hurt = made("good"), made("hurt", outages=BROKEN, marks=KILLED)
+    results, _ = read_all([good, hurt])
+    (claim,) = claims(results)
+    assert claim.claim is CLAIMS["4a"]
+    assert claim.verdict("hardened") == "holds"
+    assert len(claim.runs["hardened"]) == 2, "the other one is listed beside it"
+    assert claim.verdict("documented") == ""
+    results, _ = read_all([good, hurt, made("broken", outages=BROKEN)])
+    assert claims(results)[0].verdict("hardened") == "broken"
+    assert "20 of 1000 requests failed" in claims(results)[0].why("hardened")
+    results, _ = read_all([hurt])
+    assert claims(results)[0].verdict("hardened") == "broken", "there is no other"
+
+
+def test_a_mutant_says_nothing_about_a_claim_or_a_way(made: Made) -> None:
+    results, _ = read_all([made("mutant", outages=BROKEN, manifest={"mutant": "stop-first"})])
+    assert claims(results) == []
+    assert ways(results) == []
+
+
+def test_a_way_adds_failures_up_and_takes_the_worst_of_downtimes(made: Made) -> None:
+    folders = [made("one"), made("two", outages=BROKEN), made("hurt", marks=KILLED)]
+    results, _ = read_all(folders)
+    (way,) = ways(results)
+    assert (way.runs, way.failed, way.requests, way.verdict) == (2, 20, 2000, "broken")
+    assert 0.01 < way.failed_upper95 < 0.02
+    broken = next(one for one in results if one.run == "two")
+    assert (way.downtime, way.outage) == (broken.downtime[1], broken.worst)
+    assert sum(way.channels.values()) == 20
+
+
+def test_what_users_saw_of_bad_releases_is_told_beside_and_not_among(made: Made) -> None:
+    bad = {"parameters": {"releases": {"v2": {"release": "crash"}}}, "new_version": "v2"}
+    results, _ = read_all([made("good"), made("bad", outages=BROKEN, manifest=bad)])
+    (way,) = ways(results)
+    assert (way.failed, way.requests, way.exposed) == (0, 1000, (20, 1000))
+
+
+def test_the_worst_verdict_wins() -> None:
+    assert worst([]) == ""
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "told"),
+    [
+        ("verdict.json", None, "no verdict.json, expected a judged run"),
+        ("manifest.json", "[", "damaged"),
+        ("verdict.json", "[]", "expected an object"),
+        ("verdict.json", '{"schema": 1}', "schema 1, expected 2; judge it again"),
+        ("verdict.json", '{"schema": 2}', "damaged"),
+        ("verdict.json", '{"schema": 2, "verdict": "fine", "phases": {}, "price": {}}', "fine"),
+    ],
+)
+def test_a_run_that_cannot_be_read_is_named_and_in_no_figure(
+    made: Made, tmp_path: Path, file: str, text: str | None, told: str
+) -> None:
+    folders = [made("good"), made("odd", outages=BROKEN)]
+    if text is None:
+        (folders[1] / file).unlink()
+    else:
+        (folders[1] / file).write_text(text)
+    results, unread = read_all(folders)
+    assert [one.run for one in results] == ["good"]
+    assert len(unread) == 1
+    assert told in unread[0]
+    assert "odd" in unread[0]
+    page = write_index(folders, tmp_path / "index.html").read_text()
+    assert "In no figure" in page
+    assert told.partition(",")[0] in page
+
+
+def test_the_texts_are_for_a_comment_and_for_programs(
+    made: Made, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = [str(made("good")), str(made("bad", outages=BROKEN, claim="1b"))]
+    assert main(["report", "--format", "md", *folders]) == 0
+    text = capsys.readouterr().out
+    assert (
+        "| 4a | a server is out after three missed pings, so rolling works | – | ✓ holds |" in text
+    )
+    assert "custom\\_lb hardened" in text
+    assert main(["report", "--format", "json", *folders]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [one["id"] for one in told["claims"]] == ["1b", "4a"]
+    assert told["claims"][0]["hardened"]["verdict"] == "broken"
+    assert told["ways"][0]["failed"] == 20
+    assert told["unread"] == []
+    assert len(told["runs"]) == 2
+
+
+def test_a_run_that_is_not_there_is_told_of_in_the_text_and_by_the_exit_code(
+    made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", "--format", "md", str(made("good")), str(tmp_path / "none")]) == 3
+    assert "- not read:" in capsys.readouterr().out
+    assert main(["report", "--format", "md", "--index", "x.html", str(tmp_path)]) == 2
+    assert "expected --format html" in capsys.readouterr().err
+
+
+def test_hostile_words_stay_words(made: Made, tmp_path: Path) -> None:
+    hostile = "<script>alert(1)</script>|`x`"
+    about = {"topology": hostile, "strategy": hostile, "test": hostile}
+    folder = made("odd", outages=BROKEN, manifest=about)
+    results, unread = read_all([folder])
+    text = markdown(results, [hostile])
+    assert "<script>" not in text
+    assert "|`x`" not in text.replace("\\|\\`x\\`", "")
+    page = write_index([folder], tmp_path / "index.html").read_text()
+    assert "<script>" not in page
+    assert json.dumps(as_json(results, unread), default=str)
+
+
+def test_every_claim_is_of_a_document() -> None:
+    assert {claim.source for claim in CLAIMS.values()} == set(DOCUMENTS)

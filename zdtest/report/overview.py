@@ -1,0 +1,120 @@
+"""The first page of many runs: the claims, the ways to deploy, and what could not be read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from zdtest.claims import DOCUMENTS
+from zdtest.overview import COLUMNS, VARIANTS, Judged, claims, ways
+from zdtest.report.headline import SIGNS
+from zdtest.report.number import count, html
+from zdtest.result import Result
+
+Link = Callable[[Result], str]
+"""Where a run's page is, as seen from this one."""
+
+
+def tag(word: str) -> str:
+    """Return a verdict as a page shows it, a dash for none."""
+    if word not in SIGNS:
+        return '<span class="tag">–</span>'
+    sign, spelled = SIGNS[word]
+    return f'<span class="tag {word}">{sign} {spelled}</span>'
+
+
+def claims_section(results: Sequence[Result], link: Link) -> str:
+    """Return every claim with what came of it in each variant; nothing where none was checked."""
+    found = claims(results)
+    if not found:
+        return ""
+    head = _head(("claim", "what it says", "as documented", "hardened", "why"))
+    rows, source = [], ""
+    for one in found:
+        if one.claim.source != source:
+            source = one.claim.source
+            rows.append(
+                f'<tr><th colspan="5" scope="colgroup">{html(source)}: '
+                f"{html(DOCUMENTS[source])}</th></tr>"
+            )
+        rows.append(_claim(one, link))
+    note = (
+        "A verdict is the worst one of the runs in which nothing was broken on purpose; the others "
+        "are listed beside them. Hardened is the smallest change found that keeps the promise."
+    )
+    return (
+        f'<section><h2>What the guides claim</h2><p class="note">{note}</p>'
+        f"{_table('Claims', head, rows)}</section>"
+    )
+
+
+def _claim(one: Judged, link: Link) -> str:
+    cells = "".join(
+        f"<td>{tag(one.verdict(name))}{_runs(one, name, link)}</td>" for name in VARIANTS
+    )
+    why = one.why("documented") or one.why("hardened")
+    words = html(one.claim.words)
+    return (
+        f'<tr><th scope="row">{html(one.claim.id)}</th><td class="wrap">{words}</td>'
+        f'{cells}<td class="wrap">{html(why)}</td></tr>'
+    )
+
+
+def _runs(one: Judged, variant: str, link: Link) -> str:
+    runs = one.runs.get(variant, ())
+    if not runs:
+        return ""
+    lines = "".join(f"<li>{_run(each, link)}</li>" for each in runs)
+    return f"<details><summary>{count(len(runs))} runs</summary><ul>{lines}</ul></details>"
+
+
+def _run(one: Result, link: Link) -> str:
+    sign = SIGNS[one.verdict][0]
+    name = html((one.test or one.run).replace("_", " "), 80)
+    there = link(one)
+    shown = f'<a href="{there}">{name}</a>' if there else name
+    return f'{sign} {shown} <span class="quiet">{count(one.failed)} of {count(one.requests)}</span>'
+
+
+def ways_section(results: Sequence[Result]) -> str:
+    """Return the ways to deploy side by side; nothing where nothing was deployed undisturbed."""
+    found = ways(results)
+    if not found:
+        return ""
+    head = _head(name for name, _ in COLUMNS)
+    rows = [
+        "<tr>"
+        + f'<th scope="row">{tag(way.verdict)}</th>'
+        + "".join(f"<td>{html(show(way))}</td>" for _, show in COLUMNS[1:])
+        + "</tr>"
+        for way in found
+    ]
+    note = (
+        "Good releases, nothing broken on purpose. Failures are added up over the runs of a way, "
+        "latencies and times are their medians, downtime and mixed versions the most of any run. "
+        "“Of a bad release” is what failed where the new version was bad."
+    )
+    return (
+        f'<section><h2>Ways to deploy</h2><p class="note">{note}</p>'
+        f"{_table('Ways to deploy', head, rows)}</section>"
+    )
+
+
+def unread_section(unread: Sequence[str]) -> str:
+    """Return what could not be read, and is in no figure; nothing where all could."""
+    if not unread:
+        return ""
+    lines = "".join(f"<li>{html(one, 600)}</li>" for one in unread)
+    return f'<section><h2>Not read</h2><p class="alarm">In no figure:</p><ul>{lines}</ul></section>'
+
+
+def _head(names: Iterable[str]) -> str:
+    return "".join(f'<th scope="col">{html(name)}</th>' for name in names)
+
+
+def _table(caption: str, head: str, rows: Sequence[str]) -> str:
+    lines = "\n".join(rows)
+    return (
+        f'<div class="scroll" role="region" tabindex="0" aria-label="{html(caption)}"><table>'
+        f'<caption class="unseen">{html(caption)}</caption><thead><tr>{head}</tr></thead>'
+        f"<tbody>{lines}</tbody></table></div>"
+    )

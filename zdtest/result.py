@@ -1,0 +1,191 @@
+"""A run's `Result`: its manifest and its verdict, condensed to what runs are compared by."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from zdtest.errors import RecordingError
+from zdtest.verdict import SCHEMA
+
+WORDS = ("broken", "inconclusive", "holds")
+"""The verdicts, the one that is worst first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One judged run. Times are seconds, latencies milliseconds; None where nothing was told."""
+
+    run: str
+    folder: Path
+    began: float
+    """When the load began, seconds since the epoch; 0 where no clock was kept."""
+    verdict: str
+    reason: str
+    """The first one, "" where it holds."""
+    topology: str
+    variant: str
+    strategy: str
+    claim: str
+    says: str
+    test: str
+    mutant: str
+    emulated: str
+    release: str
+    """What is wrong with the new version on purpose, such as ``crash``; "" where nothing is."""
+    faults: tuple[str, ...]
+    requests: int
+    failed: int
+    channels: Mapping[str, int]
+    """Failed requests by channel."""
+    downtime: tuple[float, float]
+    """At least and at most, milliseconds."""
+    worst: float
+    """The longest outage, at most, milliseconds."""
+    p50: tuple[float | None, float | None]
+    """In the baseline and in the deploy."""
+    p99: tuple[float | None, float | None]
+    max: tuple[float | None, float | None]
+    mixed: float
+    """Milliseconds in which both versions answered."""
+    masked: int | None
+    """Requests that a proxy had to try again, None without its log."""
+    causes: Mapping[str, int]
+    instances: int
+    lowest: int
+    """Ready instances at the least during the deploy."""
+    peak: int
+    deploy: float | None
+    rollback: float | None
+    rate: float | None
+
+    @property
+    def undisturbed(self) -> bool:
+        """Whether nothing was broken on purpose, the new version least of all."""
+        return not self.faults and not self.mutant and not self.release
+
+    @property
+    def path(self) -> str:
+        """The way users went: topology, variant and strategy."""
+        return " ".join(word for word in (self.topology, self.variant, self.strategy) if word)
+
+    def as_json(self) -> dict[str, object]:
+        """Return all of it, for programs."""
+        return {**asdict(self), "folder": self.folder.name}
+
+    @classmethod
+    def read(cls, folder: Path) -> Result:
+        """Return the result of the judged run in `folder`.
+
+        Raises RecordingError naming what is missing, damaged or of another schema.
+        """
+        manifest, verdict = _object(folder / "manifest.json"), _object(folder / "verdict.json")
+        if verdict.get("schema") != SCHEMA:
+            raise RecordingError(
+                f"{folder}/verdict.json: schema {verdict.get('schema')!r}, expected {SCHEMA}; "
+                f"judge it again: zdtest judge {folder}"
+            )
+        try:
+            return _result(folder, manifest, verdict)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise RecordingError(f"damaged {folder}/verdict.json: {error!r}") from error
+
+
+def read_all(folders: Iterable[Path]) -> tuple[list[Result], list[str]]:
+    """Return the results in the folders, oldest first, and in words why each other one has none."""
+    results, unread = [], []
+    for folder in folders:
+        try:
+            results.append(Result.read(folder))
+        except RecordingError as error:
+            unread.append(str(error))
+    return sorted(results, key=lambda one: (one.began, one.run)), unread
+
+
+def worst(results: Iterable[Result]) -> str:
+    """Return the worst verdict among them, "" where there are none."""
+    found = {one.verdict for one in results}
+    return next((word for word in WORDS if word in found), "")
+
+
+def _object(path: Path) -> Mapping[str, Any]:
+    try:
+        told = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise RecordingError(f"{path.parent}: no {path.name}, expected a judged run") from error
+    except (OSError, ValueError) as error:
+        raise RecordingError(f"damaged {path}: {error}") from error
+    if not isinstance(told, dict):
+        raise RecordingError(f"damaged {path}: expected an object")
+    return told
+
+
+def _result(folder: Path, manifest: Mapping[str, Any], verdict: Mapping[str, Any]) -> Result:
+    claim, clock = manifest.get("claim") or {}, manifest.get("clock") or {}
+    phases, price = verdict["phases"], verdict["price"]
+    word = verdict["verdict"]
+    if word not in WORDS:
+        raise ValueError(f"verdict {word!r}")
+    reasons, masked = verdict["reasons"], verdict.get("masked")
+    both = {
+        name: tuple(_number(phases[phase][f"{name}_ms"]) for phase in ("baseline", "deploy"))
+        for name in ("p50", "p99", "max")
+    }
+    return Result(
+        run=str(verdict["run"]),
+        folder=folder,
+        began=_number(clock.get("wall")) or 0.0,
+        verdict=word,
+        reason=str(reasons[0]) if reasons else "",
+        **{name: str(manifest.get(name) or "") for name in _TOLD},
+        claim=str(claim.get("id") or ""),
+        says=str(claim.get("says") or ""),
+        emulated=str(verdict.get("emulated") or ""),
+        release=_release(manifest),
+        faults=tuple(map(str, verdict["faults"])),
+        requests=int(verdict["requests"]),
+        failed=int(verdict["failed"]),
+        channels={name: int(one["failed"]) for name, one in verdict["channels"].items()},
+        downtime=(float(verdict["downtime_min_ms"]), float(verdict["downtime_max_ms"])),
+        worst=max((float(one["max_ms"]) for one in verdict["outages"]), default=0.0),
+        p50=_pair(both["p50"]),
+        p99=_pair(both["p99"]),
+        max=_pair(both["max"]),
+        mixed=float(verdict["mixed_ms"]),
+        masked=None if masked is None else int(masked["requests"]),
+        causes={name: int(one["failed"]) for name, one in verdict["blame"].items()},
+        instances=int(price.get("instances") or 0),
+        lowest=int(price.get("lowest") or 0),
+        peak=int(price.get("peak") or 0),
+        deploy=_number(price.get("deploy_s")),
+        rollback=_number(price.get("rollback_s")),
+        rate=_number(manifest.get("rate")),
+    )
+
+
+_TOLD = ("topology", "variant", "strategy", "test", "mutant")
+
+
+def _release(manifest: Mapping[str, Any]) -> str:
+    """Return what the release of the new version is called where it is a bad one."""
+    releases = (manifest.get("parameters") or {}).get("releases") or {}
+    told = releases.get(manifest.get("new_version")) or {}
+    name = str(told.get("release") or "")
+    # One that takes its time over each reply is no worse than the one before it, which does too.
+    return "" if name.partition(":")[0] in ("good", "slow") else name
+
+
+def _pair(values: tuple[float | None, ...]) -> tuple[float | None, float | None]:
+    first, second = values
+    return first, second
+
+
+def _number(value: object) -> float | None:
+    """Return a finite number, None for what is none."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return float(value)
