@@ -54,10 +54,11 @@ def test_an_update(zd, scale):
     slow = account.failed & (account.samples.channel == CHANNELS.index("slow"))
     for name, end in ends.items():
         cut = account.ids(slow & (np.abs(account.done - end) < 0.3))
-        assert cut, f"{name} had some"
-        assert {(proxy[one]["status"], proxy[one]["end"]) for one in cut} == {("502", "SH")}
-        slot = name.removeprefix("webapp.")
-        assert {proxy[one]["server"].split(".")[1] for one in cut} == {slot}
+        # Of one that was not the first on its connection HAProxy says no word, to nobody.
+        told = [proxy[one] for one in cut if one in proxy]
+        assert told, f"{name} had some"
+        assert {(line["status"], line["end"]) for line in told} == {("502", "SH")}
+        assert {line["server"].split(".")[1] for line in told} == {name.removeprefix("webapp.")}
     zd.expect(UNINTERRUPTED)
 
 
@@ -90,7 +91,8 @@ def test_an_update_to_what_boots_for_long(zd):
     assert came - left > 0.5
     # The process before takes who comes until the new one has told it to go.
     meanwhile = account.within(left, came)
-    told = [proxy[one] for one in account.ids(meanwhile) if proxy[one]["pid"] in pids]
+    lines = [proxy[one] for one in account.ids(meanwhile) if one in proxy]
+    told = [line for line in lines if line["pid"] in pids]
     assert len(told) > 30
     assert {line["status"] for line in told} == {"503"}
     assert {line["end"] for line in told} <= {"SC", "sC"}

@@ -17,7 +17,7 @@ from account import Account
 from zdtest import Slo
 from zdtest.strategies import scripted
 
-BOOTS = (2, 6, 9, 12, 16, 20, 23, 26, 30)
+BOOTS = (2, 6, 9, 11, 13, 16, 20, 24, 26, 28, 30)
 RELEASES = {f"v{number}": {"boot": boot} for number, boot in enumerate(BOOTS, start=2)}
 STEP = 0.05
 
