@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from zdtest import __version__
-from zdtest.cli import during, engine, judge, machine, stacks
+from zdtest.cli import during, engine, judge, machine, releases, stacks
 from zdtest.cli.exit import FAILED, INCONCLUSIVE, USAGE, say
 from zdtest.errors import (
     ConfigError,
@@ -92,6 +92,8 @@ _VERBS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
     "during": (during.add_during, "measure your own stack while a command deploys"),
     "judge": (judge.add_judge, "judge a recorded run again, by other promises"),
     "report": (judge.add_report, "draw recorded runs again"),
+    "release": (releases.add_release, "keep what the runs of a release said in one file"),
+    "compare": (releases.add_compare, "say what got worse and better between two releases"),
     "up": (stacks.add_up, "raise a topology and leave it running"),
     "down": (stacks.add_down, "end what `up` left running"),
     "clean": (stacks.add_clean, "list and remove what killed runs left behind"),

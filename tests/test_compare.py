@@ -1,0 +1,217 @@
+"""Releases are kept in one file each, and compared by what is beyond chance."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import synthetic
+
+from zdtest.cli import main
+from zdtest.compare import CHANCE, REPEATS, bootstrap, compare, fisher
+from zdtest.errors import ConfigError, RecordingError
+from zdtest.release import Release, runs_in
+from zdtest.result import Result
+from zdtest.run import judged
+from zdtest.slo import Slo
+
+LENIENT = Slo(p99_ratio=None, p99_over=None, slow=None)
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Result:
+    """The result of a run that holds."""
+    return Result.read(run(tmp_path_factory.mktemp("one"), "one"))
+
+
+def run(parent: Path, name: str, **plan: Any) -> Path:
+    told = {"topology": "custom_lb", "variant": "hardened", "strategy": "rolling"}
+    about = {**told, "claim": {"id": "4a"}, "test": "rolling", "host": {"cpus": 2}}
+    folder = synthetic.run(parent / name, requests=1000, manifest=about, **plan)
+    judged(folder, LENIENT)
+    return folder
+
+
+Made = Callable[..., Release]
+
+
+@pytest.fixture
+def made(one: Result) -> Made:
+    """A release of made-up results: one for each change of the one that holds."""
+
+    def make(*changes: dict[str, Any], label: str = "r", **environment: str) -> Release:
+        results = tuple(dataclasses.replace(one, **change) for change in changes)
+        return Release(label, results, environment)
+
+    return make
+
+
+def test_a_release_is_the_same_after_it_was_kept(tmp_path: Path) -> None:
+    run(tmp_path / "runs", "a")
+    run(tmp_path / "runs", "b", outages=[(2, 2.1, "refused", None)])
+    release = Release.of("v1.0", runs_in(tmp_path / "runs"))
+    path = release.write(tmp_path / "history")
+    assert path.name == "v1.0.json"
+    again = Release.read(path)
+    assert (again.label, again.environment) == ("v1.0", release.environment)
+    kept = [dataclasses.replace(one, folder=Path(one.folder.name)) for one in release.results]
+    assert list(again.results) == kept
+    assert again.environment["host cpus"] == "2"
+    assert len(path.read_text().splitlines()) < 30, "a line a run"
+    assert [one.run for one in Release.read(tmp_path / "runs").results] == ["a", "b"]
+
+
+def test_the_same_release_differs_from_itself_in_nothing(made: Made) -> None:
+    release = made({}, {"test": "other"}, cpus="2")
+    found = compare(release, release)
+    assert (found.changes, found.same, found.environment) == ((), 2, {})
+
+
+def test_a_verdict_that_changed_is_told_as_worse_or_better(made: Made) -> None:
+    good, bad = made({}), made({"verdict": "broken", "reason": "x"})
+    (change,) = compare(good, bad).worse
+    assert (change.what, change.says) == ("verdict", "✓ holds 1 of 1 -> ✕ broken 1 of 1")
+    (change,) = compare(bad, good).better
+    assert change.says == "✕ broken 1 of 1 -> ✓ holds 1 of 1"
+
+
+def test_a_verdict_that_changed_in_some_runs_says_in_how_many(made: Made) -> None:
+    flaky = made({}, {"verdict": "broken"}, {})
+    (change,) = compare(made({}, {}, {}), flaky).worse
+    assert change.says.endswith("✕ broken 1 of 3, ✓ holds 2 of 3: not the same in every run")
+
+
+def test_failures_differ_where_chance_alone_would_hardly_do_it(made: Made) -> None:
+    few, many = made({"failed": 1}), made({"failed": 40})
+    (change,) = compare(few, many).worse
+    assert change.what == "failures"
+    assert change.says.startswith("1 of 1,000 -> 40 of 1,000")
+    assert compare(many, few).better
+    assert compare(made({"failed": 1}), made({"failed": 4})).changes == ()
+
+
+def repeats(p99s: Sequence[float]) -> list[dict[str, Any]]:
+    return [{"test": f"x[repeat{n}]", "p99": (5.0, p99)} for n, p99 in enumerate(p99s, 1)]
+
+
+def test_latencies_differ_only_with_enough_repeats_and_beyond_what_they_differ_among_each_other(
+    made: Made,
+) -> None:
+    slow, quick = [30.0, 31, 32, 33, 34], [10.0, 11, 12, 13, 14]
+    (change,) = compare(made(*repeats(quick)), made(*repeats(slow))).worse
+    assert change.what == "p99"
+    assert change.says.startswith("12.0 ms -> 32.0 ms in the deploy")
+    few = compare(made(*repeats(quick[:4])), made(*repeats(slow)))
+    assert few.changes == ()
+    assert len(few.untold) == 1
+    noisy = compare(made(*repeats([10.0, 40, 12, 38, 14])), made(*repeats([30.0, 9, 32, 11, 34])))
+    assert noisy.changes == ()
+    assert f"fewer than {REPEATS} repeats" in few.text()
+
+
+def test_what_only_one_release_has_and_what_it_ran_on_is_told(made: Made) -> None:
+    old = made({}, {"test": "gone"}, label="a", **{"host cpus": "2", "engine": "docker 20"})
+    new = made({}, {"test": "fresh"}, label="b", **{"host cpus": "4", "engine": "docker 20"})
+    found = compare(old, new)
+    assert [name.split()[-1] for name in found.only_old] == ["gone"]
+    assert [name.split()[-1] for name in found.only_new] == ["fresh"]
+    assert found.environment == {"host cpus": ("2", "4")}
+    assert "measured on another host cpus: 2 -> 4" in found.text()
+    assert found.text().startswith("a -> b")
+
+
+@pytest.mark.parametrize(
+    ("table", "chance"),
+    [
+        ((0, 10, 0, 10), 1.0),
+        ((10, 10, 10, 10), 1.0),
+        # The lady tasting tea: four of four, by guessing, or none at all.
+        ((4, 4, 0, 4), 2 / 70),
+        ((1, 10, 11, 14), 0.0027594561852200836),
+    ],
+)
+def test_fishers_test_is_exact(table: tuple[int, int, int, int], chance: float) -> None:
+    assert fisher(*table) == pytest.approx(chance, rel=1e-9)
+    assert fisher(table[2], table[3], table[0], table[1]) == pytest.approx(chance, rel=1e-9)
+
+
+def test_fishers_test_stands_large_counts() -> None:
+    assert fisher(0, 300_000, 12, 300_000) < CHANCE
+    assert math.isclose(fisher(500, 300_000, 500, 300_000), 1.0)
+
+
+def test_the_bootstrap_gives_the_same_bounds_each_time() -> None:
+    least, most = bootstrap([1, 2, 3, 4, 5], [11, 12, 13, 14, 15])
+    assert 0 < least <= 10 <= most < 15
+    assert bootstrap([1, 2, 3, 4, 5], [11, 12, 13, 14, 15]) == (least, most)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[", "damaged"),
+        ("[]", r"schema \[\], expected 1"),
+        ('{"schema": 9}', "schema 9, expected 1"),
+        ('{"schema": 1}', "damaged"),
+        ('{"schema": 1, "label": "x", "environment": {}, "runs": [{"run": "a"}]}', "damaged"),
+    ],
+)
+def test_a_file_that_is_no_release_is_refused(tmp_path: Path, text: str, told: str) -> None:
+    (tmp_path / "r.json").write_text(text)
+    with pytest.raises(RecordingError, match=told):
+        Release.read(tmp_path / "r.json")
+    with pytest.raises(RecordingError, match="expected a file of `zdtest release`"):
+        Release.read(tmp_path / "none.json")
+
+
+def test_a_release_has_a_name_and_a_run(tmp_path: Path) -> None:
+    folder = run(tmp_path, "a")
+    for label in ("../x", "", "a b", "x" * 101):
+        with pytest.raises(ConfigError, match="expected letters, digits"):
+            Release.of(label, [folder])
+    with pytest.raises(RecordingError, match="no judged run for release v1: no folder of a run"):
+        Release.of("v1", [])
+
+
+def test_by_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, outages in (("old", []), ("new", [(2, 2.1, "refused", None)])):
+        run(tmp_path / name, "a", outages=outages)
+        told = ["--label", name, "--history", str(tmp_path / "history")]
+        assert main(["release", str(tmp_path / name), *told]) == 0
+    old, new = (str(tmp_path / "history" / f"{name}.json") for name in ("old", "new"))
+    assert capsys.readouterr().out.splitlines() == [old, new]
+    assert main(["compare", old, new]) == 0
+    assert "worse: custom_lb hardened rolling: verdict" in capsys.readouterr().out
+    assert main(["compare", "--never-worse", old, new]) == 1
+    assert main(["compare", "--never-worse", new, old]) == 0
+    capsys.readouterr()
+    assert main(["compare", "--format", "json", old, new]) == 0
+    assert [one["what"] for one in json.loads(capsys.readouterr().out)["worse"]] == [
+        "verdict",
+        "failures",
+    ]
+
+
+def test_a_run_that_cannot_be_read_is_told_of_by_the_exit_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(tmp_path / "runs", "a")
+    (run(tmp_path / "runs", "b") / "verdict.json").unlink()
+    told = ["--label", "x", "--history", str(tmp_path / "history")]
+    assert main(["release", str(tmp_path / "runs"), *told]) == 3
+    assert "not read:" in capsys.readouterr().out
+    assert main(["compare", str(tmp_path / "runs"), str(tmp_path / "history" / "x.json")]) == 3
+    assert main(["release", str(tmp_path / "none"), *told]) == 2
+    assert "expected a folder with runs" in capsys.readouterr().err
+
+
+def test_a_history_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    release = Release.of("x", [run(tmp_path, "a")])
+    (tmp_path / "file").touch()
+    with pytest.raises(RecordingError, match="cannot write"):
+        release.write(tmp_path / "file")
