@@ -69,7 +69,7 @@ def test_a_task_dies_hardened(zd):
 @pytest.mark.claim("0a", source="000", says="one that stands still is left out")
 @pytest.mark.topology("haproxy_swarm", variant="documented")
 def test_a_task_stands_still(zd):
-    """Its kernel accepts, so a check is content. leastconn counts who waits, and sends few there."""
+    """Its kernel accepts: a check is content. leastconn counts who waits, and sends few there."""
     with (
         zd.load(rate=110, channels=NO_SLOW, timeout="2s", **QUICK),
         zd.fault(freeze("webapp.1"), heal_after="6s"),
