@@ -115,7 +115,7 @@ def test_registers_again(zd, variant, within):
     """The time from when the new process listens to when the balancer sends it requests."""
     with zd.load(rate=RATE, channels="new@/api"):
         zd.deploy("v2", rolling())
-    zd.judge()
+    zd.judge(UNINTERRUPTED)
     recording = Recording.read(zd.folder)
     for name in zd.stack.instances:
         listens = max(

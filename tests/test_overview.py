@@ -177,5 +177,27 @@ def test_hostile_words_stay_words(made: Made, tmp_path: Path) -> None:
     assert json.dumps(as_json(results, unread), default=str)
 
 
+def test_ways_are_drawn_around_the_switch_and_told_in_words(made: Made, tmp_path: Path) -> None:
+    folders = [
+        made("good"),
+        made(
+            "bad",
+            outages=[(2, 2.3, "refused", None)],
+            manifest={"topology": "in_place", "strategy": "recreate"},
+        ),
+        made("idle", manifest={"strategy": "idle"}),
+    ]
+    page = write_index(folders, tmp_path / "index.html").read_text()
+    assert "Around the switch" in page
+    assert "custom lb hardened, rolling: nothing failed" in page
+    # The switch is half-way through the deploy, at 2.5 s; these failed from 2.0 to 2.3.
+    assert "in place hardened, recreate: up to 100 % failed, -0.5 to -0.2 s" in page
+    assert "idle:" not in page
+    (folders[0] / "samples.arrows").unlink()
+    page = write_index(folders, tmp_path / "index.html").read_text()
+    assert "custom lb hardened, rolling: nothing failed" not in page
+    assert "custom_lb hardened" in page, "it was judged, and its samples were not kept"
+
+
 def test_every_claim_is_of_a_document() -> None:
     assert {claim.source for claim in CLAIMS.values()} == set(DOCUMENTS)

@@ -15,6 +15,8 @@ from zdtest.interval import upper_rate
 from zdtest.percent import bound
 from zdtest.result import WORDS, Result, worst
 
+STRATEGIES = ("rolling", "recreate", "blue_green", "canary", "rollback", "scripted")
+"""The ways that are compared: those of controls, which deploy nothing, are not."""
 VARIANTS = ("documented", "hardened")
 
 
@@ -156,7 +158,7 @@ def ways(results: Iterable[Result]) -> list[Way]:
     """Return each way that good releases were deployed on, undisturbed: the best verdicts first."""
     groups: dict[tuple[str, str, str], list[Result]] = {}
     for one in results:
-        if one.strategy and not one.faults and not one.mutant:
+        if one.strategy in STRATEGIES and not one.faults and not one.mutant:
             groups.setdefault((one.topology, one.variant, one.strategy), []).append(one)
     parted = (
         ([one for one in runs if not one.release], [one for one in runs if one.release])

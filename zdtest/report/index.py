@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from zdtest.errors import RecordingError
 from zdtest.report.headline import SIGNS, subject, verdict_word, when
+from zdtest.report.multiples import multiples
 from zdtest.report.number import NOTHING, count, html, real, span
 from zdtest.report.overview import claims_section, unread_section, ways_section
 from zdtest.report.page import REPORT, publish, read_verdict
@@ -63,6 +64,7 @@ def write_index(folders: Iterable[Path], out: Path) -> Path:
     rows = "\n".join(f"<tr>{_row(run, out.parent)}</tr>" for run in runs)
     body = (
         f"<h1>{_title(results)}</h1>{claims_section(results, link)}{ways_section(results)}"
+        f"{multiples(results)}"
         f"{unread_section(unread)}<h2>Runs</h2>"
         f'<div class="scroll"><table><caption>{count(len(runs))} runs, the newest first</caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
