@@ -45,7 +45,7 @@ class Band:
 
     @classmethod
     def of(cls, name: str, recording: Recording) -> Band | None:
-        """Return the band of the recording; None where it shows no deploy."""
+        """Return the band of the recording; None without samples, or a deploy."""
         samples = recording.samples
         samples = samples.where(samples.channel != CHANNELS.index("control"))
         samples = samples.where(samples.outcome != Outcome.unsent)
@@ -54,7 +54,7 @@ class Band:
         ok = samples.outcome == Outcome.ok
         first = np.flatnonzero(new & ok)
         window = Window.of(recording)
-        if not len(first) and not window.marked:
+        if not len(samples) or not (len(first) or window.marked):
             return None
         zero = float(samples.due[first[0]]) if len(first) else window.begin
         edges = np.arange(-BEFORE, AFTER + STEP / 2, STEP)
