@@ -512,7 +512,7 @@ def test_the_index_lists_runs_newest_first_with_their_verdicts(tmp_path):
     assert "unjudged: no verdict.json, expected a judged run" in shown.text
     links = [value for _, name, value in shown.attributes if name == "href"]
     assert links == ["./new%20%26%20shiny/report.html", "./old/report.html"]
-    assert "script" not in shown.tags
+    assert shown.tags.count("script") == 1, "its own, which sorts"
 
 
 def test_an_index_of_nothing_is_a_page(tmp_path):

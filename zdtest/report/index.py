@@ -66,10 +66,11 @@ def write_index(folders: Iterable[Path], out: Path) -> Path:
         f"<h1>{_title(results)}</h1>{claims_section(results, link)}{ways_section(results)}"
         f"{multiples(results)}"
         f"{unread_section(unread)}<h2>Runs</h2>"
-        f'<div class="scroll"><table><caption>{count(len(runs))} runs, the newest first</caption>'
+        f'<div class="scroll"><table class="sorts">'
+        f"<caption>{count(len(runs))} runs, the newest first</caption>"
         f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
-    return publish(out, "zdtest runs", body)
+    return publish(out, "zdtest runs", body, script="sort.js")
 
 
 def _title(results: list[Result]) -> str:

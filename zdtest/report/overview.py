@@ -95,7 +95,7 @@ def ways_section(results: Sequence[Result]) -> str:
     )
     return (
         f'<section><h2>Ways to deploy</h2><p class="note">{note}</p>'
-        f"{_table('Ways to deploy', head, rows)}</section>"
+        f"{_table('Ways to deploy', head, rows, 'sorts')}</section>"
     )
 
 
@@ -111,10 +111,11 @@ def _head(names: Iterable[str]) -> str:
     return "".join(f'<th scope="col">{html(name)}</th>' for name in names)
 
 
-def _table(caption: str, head: str, rows: Sequence[str]) -> str:
+def _table(caption: str, head: str, rows: Sequence[str], kind: str = "") -> str:
     lines = "\n".join(rows)
     return (
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{html(caption)}"><table>'
-        f'<caption class="unseen">{html(caption)}</caption><thead><tr>{head}</tr></thead>'
+        f'<div class="scroll" role="region" tabindex="0" aria-label="{html(caption)}">'
+        f'<table class="{kind}"><caption class="unseen">{html(caption)}</caption>'
+        f"<thead><tr>{head}</tr></thead>"
         f"<tbody>{lines}</tbody></table></div>"
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -66,11 +68,20 @@ def read_verdict(run_folder: Path) -> Mapping[str, Any]:
     return verdict
 
 
-def publish(path: Path, title: str, body: str) -> Path:
-    """Write a whole page at `path` in one step and return the path."""
+def publish(path: Path, title: str, body: str, *, script: str = "") -> Path:
+    """Write a whole page at `path` in one step and return the path.
+
+    A `script` is a file beside this one; the page runs that and no other.
+    """
     here = Path(__file__)
+    code = f"\n{here.with_name(script).read_text('utf-8').strip()}\n" if script else ""
+    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
     page = Template(here.with_name("page.html").read_text("utf-8")).substitute(
-        title=html(title), css=here.with_name("page.css").read_text("utf-8").strip(), body=body
+        title=html(title),
+        css=here.with_name("page.css").read_text("utf-8").strip(),
+        body=body,
+        policy=f" script-src 'sha256-{digest}';" if code else "",
+        script=f"\n<script>{code}</script>" if code else "",
     )
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:

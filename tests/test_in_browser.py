@@ -1,0 +1,141 @@
+"""The pages in a real browser: no script error, nothing asked of anybody, and tables that sort."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import synthetic
+
+from zdtest.report import write_index
+from zdtest.run import judged
+from zdtest.slo import Slo
+
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
+)
+
+pytestmark = [
+    pytest.mark.skipif(not BROWSER, reason="no Chromium here: apt-get install chromium"),
+    pytest.mark.alone,
+]
+
+QUIET = [
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    *("--disable-extensions", "--virtual-time-budget=3000", "--enable-logging=stderr", "--v=0"),
+    # Whoever is asked, by the page or by the browser on its own account: nothing leaves here.
+    *("--proxy-server=http://127.0.0.1:9", "--proxy-bypass-list=<-loopback>"),
+]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A page after its scripts have run, what the console said, and whom the page asked."""
+
+    page: str
+    console: str
+    asked: list[str]
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Callable[[Path], Opened]:
+    """Opens a page in the browser."""
+
+    def open_(page: Path) -> Opened:
+        log = tmp_path / "net.json"
+        paths = [f"--user-data-dir={tmp_path / 'profile'}", f"--log-net-log={log}"]
+        told = subprocess.run(
+            [BROWSER, *QUIET, *paths, "--dump-dom", page.resolve().as_uri()],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        console = [line for line in told.stderr.splitlines() if "CONSOLE" in line]
+        return Opened(told.stdout, "\n".join(console), asked(log.read_text()))
+
+    return open_
+
+
+def asked(log: str) -> list[str]:
+    """What a page asked for beside itself: what the browser asks for has no origin."""
+    events = json.loads(log)["events"]
+    told = [event.get("params", {}) for event in events]
+    return [
+        one["url"]
+        for one in told
+        if one.get("url", "").startswith("http") and one.get("initiator", "not an origin") == "null"
+    ]
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> list[Path]:
+    """A run that holds and one that is broken, judged and drawn."""
+    made = []
+    for name, outages in (("good", []), ("bad", [(2, 2.1, "refused", None)])):
+        about = {"topology": name, "variant": "hardened", "strategy": "rolling"}
+        about |= {"claim": {"id": "4a"}}
+        folder = synthetic.run(tmp_path / name, requests=1000, outages=outages, manifest=about)
+        judged(folder, Slo(p99_ratio=None, p99_over=None, slow=None))
+        made.append(folder)
+    return made
+
+
+Open = Callable[[Path], Opened]
+
+
+def test_a_report_asks_nobody_and_has_no_error(runs: list[Path], opened: Open) -> None:
+    seen = opened(runs[1] / "report.html")
+    assert "Whose fault" in seen.page
+    assert (seen.console, seen.asked) == ("", [])
+
+
+def test_the_first_page_asks_nobody_and_has_no_error(
+    runs: list[Path], opened: Open, tmp_path: Path
+) -> None:
+    seen = opened(write_index(runs, tmp_path / "index.html"))
+    assert "Ways to deploy" in seen.page
+    assert seen.page.count("<button>") > 10, "its script has run"
+    assert (seen.console, seen.asked) == ("", [])
+
+
+def test_any_other_script_is_refused(runs: list[Path], opened: Open, tmp_path: Path) -> None:
+    index = write_index(runs, tmp_path / "index.html")
+    press = '<script>document.querySelector("table.sorts button").click()</script></body>'
+    index.write_text(index.read_text().replace("</body>", press))
+    seen = opened(index)
+    assert "aria-sort" not in seen.page.partition("<body>")[2].partition("<script>")[0]
+    assert "Content Security Policy" in seen.console
+
+
+def test_a_page_that_does_ask_somebody_is_noticed(opened: Open, tmp_path: Path) -> None:
+    page = tmp_path / "asks.html"
+    page.write_text('<img src="http://nobody.invalid/x.png"><script>nothing()</script>')
+    seen = opened(page)
+    assert "http://nobody.invalid/x.png" in seen.asked
+    assert "nothing is not defined" in seen.console
+
+
+def test_the_first_page_sorts_by_the_head_that_is_pressed(
+    runs: list[Path], opened: Open, tmp_path: Path
+) -> None:
+    """By the page's own script; the page that presses the heads has no policy."""
+    index = write_index(runs, tmp_path / "index.html")
+    bare = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", index.read_text())
+    press = (
+        '<script>const heads = document.querySelector("table.sorts").tHead.rows[0].cells;'
+        'for (const _ of "12") heads[4].querySelector("button").click();</script></body>'
+    )
+    index.write_text(bare.replace("</body>", press))
+    seen = opened(index)
+    assert seen.console == ""
+    ways = seen.page.partition("Ways to deploy</h2>")[2].partition("</table>")[0]
+    assert 'aria-sort="descending"' in ways
+    assert re.findall(r"<td>(\d+) of 1,000</td>", ways) == ["20", "0"]
