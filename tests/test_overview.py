@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -198,6 +199,19 @@ def test_ways_are_drawn_around_the_switch_and_told_in_words(made: Made, tmp_path
     page = write_index(folders, tmp_path / "index.html").read_text()
     assert "custom lb hardened, rolling: nothing failed" not in page
     assert "custom_lb hardened" in page, "it was judged, and its samples were not kept"
+
+
+def test_a_run_says_the_same_wherever_its_folder_is(made: Made, tmp_path: Path) -> None:
+    here = made("here", outages=BROKEN, proxy=True, masked={"new": 3})
+    there = tmp_path / "elsewhere" / "copy"
+    shutil.copytree(here, there)
+    (there / "verdict.json").unlink()
+    judged(there, Slo(p99_ratio=None, p99_over=None, slow=None))
+    assert (there / "verdict.json").read_bytes() == (here / "verdict.json").read_bytes()
+    pages = [folder / "report.html" for folder in (here, there)]
+    where = [str(folder.relative_to(folder.parent.parent)) for folder in (here, there)]
+    texts = [page.read_text().replace(name, "RUN") for page, name in zip(pages, where, strict=True)]
+    assert texts[0] == texts[1]
 
 
 def test_every_claim_is_of_a_document() -> None:
