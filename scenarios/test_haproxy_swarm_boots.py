@@ -37,8 +37,8 @@ def test_boots_swept(zd):
     least = [one["least"] for one in found]
     assert least == sorted(least, reverse=True), "the longer it boots, the fewer are left"
     assert (least[0], least[-1]) == (2, 0)
-    for one in found:
-        assert (one["none"] > 0) == (one["down"] > 0)
+    # Before that as well: who has come late has to pass two checks, two seconds apart.
+    assert all(one["down"] > 0 for one in found if one["none"] > 0.5)
 
 
 def measured(zd, version: str, boot: float) -> dict[str, float]:
