@@ -104,11 +104,11 @@ def test_a_task_stands_still_hardened(zd):
 @pytest.mark.topology("haproxy_swarm", variant="documented", releases=MISSING)
 def test_a_tag_that_is_missing(zd):
     """Before anybody looks for the image the old task is stopped: two are left, for good."""
-    with (
-        zd.load(rate=110, channels=NO_SLOW, **QUICK),
-        pytest.raises(DeployFailed, match="update paused due to failure"),
-    ):
-        zd.deploy("v2", scripted())
+    with zd.load(rate=110, channels=NO_SLOW, **QUICK):
+        with pytest.raises(DeployFailed, match="update paused due to failure"):
+            zd.deploy("v2", scripted())
+        # The old one is gone by then.
+        zd.wait("3s")
     assert_still_at(zd, "v1")
     ended = [one.error for one in zd.stack.cluster.tasks() if one.state == "rejected"]
     assert any("No such image: windowforsun/test-web:v2" in error for error in ended)
