@@ -14,8 +14,8 @@ from zdtest.sample import CHANNELS
 from zdtest.strategies import scripted
 
 QUICK = {"baseline": "1s", "settle": "500ms"}
-# The slow ones last longer than the swarm leaves a task without users before it ends it.
-CLIENTS = "new=4@/,reused=4@/,write=2@/orders,slow=1@/3000~3s"
+# The slow ones last longer than it takes the swarm to end a task that is to go: 2 to 3.5 seconds.
+CLIENTS = "new=4@/,reused=4@/,write=2@/orders,slow=1@/5000~5s"
 NO_SLOW = "new=3@/,reused=3@/,write=2@/orders"
 
 ONE_AFTER_THE_OTHER = ["sh", "-c", 'while curl -s "$0" || echo "curl: $?"; do echo; sleep 1; done']
