@@ -12,6 +12,8 @@ from in_the_shop import Shop
 from test_swarm_shop import CLIENTS, PAGE, QUICK, READ
 
 from zdtest import SloViolation
+from zdtest.engine import probe
+from zdtest.faults.proof import Heal
 
 HEALED = dataclasses.replace(UNINTERRUPTED, stale=None)
 # Each answer takes a while, so that who dies has some in hand.
@@ -19,23 +21,39 @@ WORKING = {"v1": {"product": "slow:200"}}
 FIREWALL = ("INPUT", "-i", "eth0"), ("OUTPUT", "-o", "eth0"), ("FORWARD", "-i", "eth0")
 
 
-def disturbed(act: Callable, *, timeout: float = 90):
-    """A strategy: something happens to the swarm, and it has healed itself."""
+@dataclasses.dataclass(frozen=True)
+class Disturbance:
+    """Something happens to the swarm; it is over once the swarm has healed itself."""
 
-    def disturb(stack, version, mark) -> None:
-        act(stack)
-        mark("fault.injected")
-        stack.cluster.settle(timeout=timeout)
+    act: Callable
 
-    return disturb
+    @property
+    def name(self) -> str:
+        return self.act.__name__
+
+    def inject(self, stack):
+        """Return once it has happened, which is what `act` does; the heal awaits the swarm's."""
+        before = stack.instance("product.1")
+        self.act(stack)
+
+        def heal() -> None:
+            if stack.engine.fate(before) or stack.engine.frozen(before):
+                probe.until(
+                    "another product.1",
+                    lambda: "not yet" if stack.instance("product.1") == before else "",
+                    timeout=60,
+                )
+            stack.cluster.settle(timeout=90)
+
+        return Heal(heal)
 
 
-def killed(name: str):
-    return lambda stack: stack.engine.kill(stack.instance(name))
+def product_killed(stack) -> None:
+    stack.engine.kill(stack.instance("product.1"))
 
 
-def frozen(name: str):
-    return lambda stack: stack.engine.signal(stack.instance(name), "STOP")
+def product_frozen(stack) -> None:
+    stack.engine.signal(stack.instance("product.1"), "STOP")
 
 
 def node_of(stack, name: str):
@@ -65,8 +83,11 @@ def node_drained(stack) -> None:
 @pytest.mark.topology("swarm_shop", variant="documented", releases=WORKING)
 @pytest.mark.xfail(raises=SloViolation, strict=True, reason="the front says that there is none")
 def test_a_task_dies(zd):
-    with zd.load(rate=80, channels=READ, **QUICK):
-        zd.deploy("v1", disturbed(killed("product.1")))
+    with (
+        zd.load(rate=80, channels=READ, **QUICK),
+        zd.fault(Disturbance(product_killed)),
+    ):
+        zd.wait(2)
     shop = Shop(zd)
     assert shop.statuses(shop.failed) >= {404}
     assert "## ERROR prod.api:3001" in shop.said_by("front.1", "front.2")
@@ -77,8 +98,11 @@ def test_a_task_dies(zd):
 @pytest.mark.claim("2d", source="002", says="the same, asked once more elsewhere")
 @pytest.mark.topology("swarm_shop", variant="hardened", releases=WORKING)
 def test_a_task_dies_hardened(zd):
-    with zd.load(rate=80, channels=CLIENTS, **QUICK):
-        zd.deploy("v1", disturbed(killed("product.1")))
+    with (
+        zd.load(rate=80, channels=CLIENTS, **QUICK),
+        zd.fault(Disturbance(product_killed)),
+    ):
+        zd.wait(2)
     zd.expect(dataclasses.replace(HEALED, masked=0))
     assert_replaced(Shop(zd), "product.1")
 
@@ -88,8 +112,11 @@ def test_a_task_dies_hardened(zd):
 @pytest.mark.topology("swarm_shop", variant="documented")
 @pytest.mark.xfail(raises=SloViolation, strict=True, reason="the front waits for ever")
 def test_a_task_stands_still(zd):
-    with zd.load(rate=60, channels=READ, timeout="3s", **QUICK):
-        zd.deploy("v1", disturbed(frozen("product.1")))
+    with (
+        zd.load(rate=60, channels=READ, timeout="3s", **QUICK),
+        zd.fault(Disturbance(product_frozen)),
+    ):
+        zd.wait(2)
     shop = Shop(zd)
     assert "timeout" in shop.outcomes(shop.failed)
     assert_replaced(shop, "product.1")
@@ -100,8 +127,11 @@ def test_a_task_stands_still(zd):
 @pytest.mark.claim("2d", source="002", says="the same, waited for a second")
 @pytest.mark.topology("swarm_shop", variant="hardened")
 def test_a_task_stands_still_hardened(zd):
-    with zd.load(rate=60, channels=CLIENTS, timeout="3s", **QUICK):
-        zd.deploy("v1", disturbed(frozen("product.1")))
+    with (
+        zd.load(rate=60, channels=CLIENTS, timeout="3s", **QUICK),
+        zd.fault(Disturbance(product_frozen)),
+    ):
+        zd.wait(2)
     zd.expect(HEALED)
     assert_replaced(Shop(zd), "product.1")
 
@@ -112,8 +142,12 @@ def test_a_task_stands_still_hardened(zd):
 @pytest.mark.topology("swarm_shop", variant="documented")
 @pytest.mark.xfail(raises=SloViolation, strict=True, reason="half of the users wait for nobody")
 def test_a_node_is_lost(zd, ends):
-    with zd.load(rate=60, channels=f"new{PAGE}", timeout="3s", **QUICK):
-        zd.deploy("v1", disturbed(ends))
+    with (
+        zd.load(rate=60, channels=f"new{PAGE}", timeout="3s", **QUICK),
+        zd.fault(Disturbance(ends)),
+    ):
+        # The manager takes 15 s to notice.
+        zd.wait(20)
     shop = Shop(zd)
     assert shop.failed.sum() > 10
     zd.expect(HEALED)
@@ -124,8 +158,12 @@ def test_a_node_is_lost(zd, ends):
 @pytest.mark.parametrize("ends", [node_killed, node_cut_off], ids=["killed", "cut off"])
 @pytest.mark.topology("swarm_shop", variant="hardened")
 def test_a_node_is_lost_hardened(zd, ends):
-    with zd.load(rate=60, channels=CLIENTS, timeout="3s", **QUICK):
-        zd.deploy("v1", disturbed(ends))
+    with (
+        zd.load(rate=60, channels=CLIENTS, timeout="3s", **QUICK),
+        zd.fault(Disturbance(ends)),
+    ):
+        # The manager takes 15 s to notice.
+        zd.wait(20)
     zd.expect(HEALED)
 
 
@@ -134,8 +172,11 @@ def test_a_node_is_lost_hardened(zd, ends):
 @pytest.mark.topology("swarm_shop", variant="documented", releases=WORKING)
 @pytest.mark.xfail(raises=SloViolation, strict=True, reason="each task is killed with what it has")
 def test_a_node_is_drained(zd):
-    with zd.load(rate=80, channels=READ, **QUICK):
-        zd.deploy("v1", disturbed(node_drained))
+    with (
+        zd.load(rate=80, channels=READ, **QUICK),
+        zd.fault(Disturbance(node_drained)),
+    ):
+        zd.wait(2)
     shop = Shop(zd)
     assert np.any(shop.cut_at(shop.ends("v1").values()))
     zd.expect(HEALED)
@@ -145,8 +186,11 @@ def test_a_node_is_drained(zd):
 @pytest.mark.claim("2d", source="002", says="the same, and each is let finish")
 @pytest.mark.topology("swarm_shop", variant="hardened", releases=WORKING)
 def test_a_node_is_drained_hardened(zd):
-    with zd.load(rate=80, channels=CLIENTS, **QUICK):
-        zd.deploy("v1", disturbed(node_drained))
+    with (
+        zd.load(rate=80, channels=CLIENTS, **QUICK),
+        zd.fault(Disturbance(node_drained)),
+    ):
+        zd.wait(2)
     zd.expect(HEALED)
 
 
