@@ -95,6 +95,7 @@ def test_a_task_dies(zd):
     zd.expect(HEALED)
 
 
+@pytest.mark.full
 @pytest.mark.claim("2d", source="002", says="the same, asked once more elsewhere")
 @pytest.mark.topology("swarm_shop", variant="hardened", releases=WORKING)
 def test_a_task_dies_hardened(zd):
