@@ -230,6 +230,6 @@ topology = Topology(
     channels={"documented": _CHANNELS, "hardened": _CHANNELS},
     strategies=Weighted.strategies,
     raises=raised,
-    engines=("process", "docker"),
+    engines=("docker", "process"),
     programs=("haproxy",),
 )
