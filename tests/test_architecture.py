@@ -17,8 +17,8 @@ ARTEFACTS = ("documented", "hardened")
 
 PURE = {
     "blame", "causes", "channel", "duration", "errors", "evidence", "fleet.clock", "fleet.crew",
-    "history", "interval", "lives", "masked", "numbering", "outage", "percent", "phase", "promise", "sample", "slo", "status",
-    "suspect", "table", "vacuity", "verdict",
+    "history", "interval", "lives", "masked", "numbering", "outage", "percent", "phase", "promise",
+    "sample", "slo", "status", "suspect", "table", "vacuity", "verdict",
 }  # fmt: skip
 """Neither clock nor IO nor engine: files are read for them by `recording`."""
 
