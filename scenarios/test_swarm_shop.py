@@ -49,6 +49,7 @@ def test_a_rolling_update(zd):
     zd.expect(UNINTERRUPTED)
 
 
+@pytest.mark.full
 @pytest.mark.claim("2a", source="002", says="the same, front and coupons released together")
 @pytest.mark.topology(
     "swarm_shop", variant="documented", deploys=("coupon", "front"), releases=COUPONS
