@@ -247,7 +247,8 @@ def _documented(scale: float) -> Mapping[str, object]:
 def _hardened(scale: float, boot: float) -> Mapping[str, object]:
     return {
         "DELAY": _written(5 * scale),
-        "MONITOR": _written(20 * scale),
+        # Longer than it takes to find one ill and to end it: only then is it a failed update's.
+        "MONITOR": _written(max(20 * scale, 8)),
         # A container's health is asked by starting a program in it, and HAProxy asks every half of
         # a second: neither gets shorter.
         "INTERVAL": _written(max(2 * scale, 1)),
