@@ -165,22 +165,30 @@ def test_a_node_is_lost_hardened(zd, ends):
     ):
         # The manager takes 15 s to notice.
         zd.wait(20)
-    zd.expect(HEALED)
+    zd.judge(HEALED)
+    shop = Shop(zd)
+    # What was under way on that node waits as long as its user does: nobody tells that it is gone.
+    lost = shop.mark("fault.proven")
+    assert np.all(shop.samples.due[shop.failed] < lost + 1.5), "edge and front know by then"
+    assert shop.failed.sum() <= 10
 
 
 @pytest.mark.full
 @pytest.mark.claim("2d", source="002", says="a node is emptied, and nobody notices")
 @pytest.mark.topology("swarm_shop", variant="documented", releases=WORKING)
-@pytest.mark.xfail(raises=SloViolation, strict=True, reason="each task is killed with what it has")
 def test_a_node_is_drained(zd):
+    """Each task is killed with what it has, and who asks one that is going is told 404."""
     with (
         zd.load(rate=80, channels=READ, **QUICK),
         zd.fault(Disturbance(node_drained)),
     ):
         zd.wait(2)
+    zd.judge(HEALED)
     shop = Shop(zd)
-    assert np.any(shop.cut_at(shop.ends("v1").values()))
-    zd.expect(HEALED)
+    ends = shop.ends("v1")
+    assert ends
+    # Whether one of them has something just then is chance.
+    assert shop.statuses(shop.failed & ~shop.cut_at(ends.values())) <= {200, 404}
 
 
 @pytest.mark.full
