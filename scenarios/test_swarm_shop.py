@@ -91,6 +91,23 @@ def test_two_services_hardened(zd):
     assert last < shop.task("front.1", "running", "2")["t"], "coupons first"
 
 
+MANY = [f"v{number}" for number in range(1, 12)]
+
+
+@pytest.mark.full
+@pytest.mark.claim("2a", source="002", says="the same ten times, there and on")
+@pytest.mark.topology("swarm_shop", variant="hardened", versions=MANY[1:])
+def test_ten_updates_hardened(zd):
+    """Each page tells a right price, and each write is run once."""
+    clients = f"new=3{PAGE},reused=3{PAGE},slow=1@/500~500ms,write=2@/orders"
+    with zd.load(rate=200, channels=clients):
+        for version in MANY[1:]:
+            zd.deploy(version, scripted())
+    verdict = zd.expect(UNINTERRUPTED)
+    assert set(verdict.versions) == set(MANY)
+    assert verdict.writes.ok == verdict.writes.sent
+
+
 NEVER = {"v2": {"front": "never-ready"}}
 LATE = {"v2": {"front": "sick-after:6"}}
 
