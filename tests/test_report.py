@@ -504,10 +504,13 @@ def test_the_index_lists_runs_newest_first_with_their_verdicts(tmp_path):
         if name != "unjudged":
             (judged(tmp_path / name) / "report.html").touch()
     (tmp_path / "no run").mkdir()
+    (tmp_path / "never loaded").mkdir()
+    (tmp_path / "never loaded" / "manifest.json").write_text('{"run": "never loaded"}')
     shown = Page(write_index(tmp_path.iterdir(), tmp_path / "index.html"))
     *_, runs = (place for place, row in enumerate(shown.rows) if row[-1:] == ["run"])
     listed = shown.rows[runs + 1 :]
-    assert [row[0] for row in listed] == ["not judged", "✓ Holds", "✕ Broken"]
+    assert [row[0] for row in listed] == ["not judged", "✓ Holds", "✕ Broken", "not judged"]
+    assert "never loaded: no verdict" not in shown.text, "there is nothing to be judged"
     assert listed[2][3] == "20 of 1,000"
     assert "unjudged: no verdict.json, expected a judged run" in shown.text
     links = [value for _, name, value in shown.attributes if name == "href"]

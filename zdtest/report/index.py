@@ -19,6 +19,8 @@ from zdtest.report.overview import claims_section, unread_section, ways_section
 from zdtest.report.page import REPORT, publish, read_verdict
 from zdtest.result import Result, read_all
 
+_RECORDED = ("samples.arrows", "verdict.json")
+
 
 @dataclass(frozen=True, slots=True)
 class _Run:
@@ -52,7 +54,9 @@ def write_index(folders: Iterable[Path], out: Path) -> Path:
     and is in no figure. Raises RecordingError when the page cannot be written.
     """
     folders = [folder for folder in folders if (folder / "manifest.json").is_file()]
-    results, unread = read_all(folders)
+    # One that never was under load has nothing to be judged by.
+    loaded = [one for one in folders if any((one / name).exists() for name in _RECORDED)]
+    results, unread = read_all(loaded)
 
     def link(one: Result) -> str:
         return _link(one.folder / REPORT, out.parent)

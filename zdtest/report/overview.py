@@ -64,7 +64,11 @@ def _runs(one: Judged, variant: str, link: Link) -> str:
     if not runs:
         return ""
     lines = "".join(f"<li>{_run(each, link)}</li>" for each in runs)
-    return f"<details><summary>{count(len(runs))} runs</summary><ul>{lines}</ul></details>"
+    return f"<details><summary>{_many(len(runs))}</summary><ul>{lines}</ul></details>"
+
+
+def _many(runs: int) -> str:
+    return "1 run" if runs == 1 else f"{count(runs)} runs"
 
 
 def _run(one: Result, link: Link) -> str:
