@@ -75,7 +75,8 @@ CASES = {
         ),
         (),
     ),
-    "fails": (shell("echo doing; echo oops >&2; exit 7"), ()),
+    # It lasts long enough for requests to fall into it.
+    "fails": (shell("echo doing; sleep 0.3; echo oops >&2; exit 7"), ()),
 }
 
 
