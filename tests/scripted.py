@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 
 import gevent
 
-from zdtest.exchange import Exchange
-from zdtest.wire import Target, Wire
+from zdtest.sending.exchange import Exchange
+from zdtest.sending.wire import Target, Wire
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 Script = Callable[["Peer"], None]

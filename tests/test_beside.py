@@ -15,8 +15,8 @@ from zdtest.arrows import RowWriter
 from zdtest.beside import MESSAGE, RETRY, Beside
 from zdtest.errors import RecordingError
 from zdtest.history import History
-from zdtest.recorder import Recorder, Side
 from zdtest.recording import Recording
+from zdtest.sending.recorder import Recorder, Side
 
 
 def at_once(append: Any, *rows: Any) -> None:
@@ -77,7 +77,7 @@ def test_news_are_the_callers_to_write(tmp_path: Path) -> None:
 def test_more_than_memory_allows_is_dropped_counted_and_no_whole_account(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zdtest.recorder._MOST_BESIDE", 10)
+    monkeypatch.setattr("zdtest.sending.recorder._MOST_BESIDE", 10)
     side = Side(tmp_path / "m.arrows", MESSAGE)
     for n in range(12):
         side.take(n, n, 0, 0)

@@ -7,7 +7,7 @@ import time
 import gevent
 import pytest
 
-from zdtest.chores import Chores, Latch
+from zdtest.sending.chores import Chores, Latch
 
 
 def test_chores_end_whenever_they_are_ended():

@@ -32,15 +32,15 @@ from tiny_server import free_port
 
 from zdtest import channel
 from zdtest.evidence import Evidence
-from zdtest.exchange import Exchange
-from zdtest.generator import Generator, Lane
 from zdtest.history import CHECKS, Found, History
-from zdtest.keyed import KeyedLane
 from zdtest.promise import findings
-from zdtest.recorder import Recorder
 from zdtest.recording import Recording
+from zdtest.sending.exchange import Exchange
+from zdtest.sending.generator import Generator, Lane
+from zdtest.sending.keyed import KeyedLane
+from zdtest.sending.recorder import Recorder
+from zdtest.sending.wire import Wire
 from zdtest.slo import Slo
-from zdtest.wire import Wire
 
 RATE = 80.0
 ENOUGH = 60

@@ -26,7 +26,7 @@ from zdtest.cli import main
 from zdtest.outage import Outage, outages
 from zdtest.recording import Recording, Samples, request_id
 from zdtest.sample import Outcome
-from zdtest.schedule import Schedule
+from zdtest.sending.schedule import Schedule
 from zdtest.summary import summary
 
 pytestmark = pytest.mark.alone

@@ -13,11 +13,11 @@ import pytest
 from scripted import OK, Peer, ScriptedServer, target, until
 
 from zdtest import channel
-from zdtest.exchange import Exchange, now_ns
-from zdtest.generator import Generator, Lane
 from zdtest.sample import Outcome
-from zdtest.ticker import Ticker
-from zdtest.wire import Target, Wire
+from zdtest.sending.exchange import Exchange, now_ns
+from zdtest.sending.generator import Generator, Lane
+from zdtest.sending.ticker import Ticker
+from zdtest.sending.wire import Target, Wire
 
 pytestmark = pytest.mark.alone
 

@@ -11,11 +11,11 @@ import pytest
 from scripted import Peer, ScriptedServer, target, until
 
 from zdtest import channel
-from zdtest.exchange import Exchange
-from zdtest.generator import Generator
-from zdtest.keyed import KeyedLane
 from zdtest.sample import Outcome
-from zdtest.wire import Wire
+from zdtest.sending.exchange import Exchange
+from zdtest.sending.generator import Generator
+from zdtest.sending.keyed import KeyedLane
+from zdtest.sending.wire import Wire
 
 CREATED = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 BODY = "{}"

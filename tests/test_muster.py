@@ -18,26 +18,26 @@ import numpy as np
 import pytest
 from scripted import OK, Peer, ScriptedServer, until
 
-import zdtest.drive
 import zdtest.fleet.fleet
 import zdtest.fleet.master
 import zdtest.fleet.part
 import zdtest.fleet.worker
+import zdtest.sending.drive
 from zdtest import channel
 from zdtest.errors import LoadFailed
-from zdtest.exchange import Exchange
 from zdtest.fleet.clock import Round
 from zdtest.fleet.fleet import Fleet
 from zdtest.fleet.master import Master
 from zdtest.fleet.part import Member, Part
 from zdtest.fleet.shipper import ROWS, Beside, Shipper
 from zdtest.fleet.worker import Worker
-from zdtest.generator import Generator, Lane
-from zdtest.plan import Plan
-from zdtest.recorder import Recorder
 from zdtest.recording import ROW, Recording, Samples, read_samples
-from zdtest.schedule import Schedule, Stripe
-from zdtest.wire import Target, Wire
+from zdtest.sending.exchange import Exchange
+from zdtest.sending.generator import Generator, Lane
+from zdtest.sending.plan import Plan
+from zdtest.sending.recorder import Recorder
+from zdtest.sending.schedule import Schedule, Stripe
+from zdtest.sending.wire import Target, Wire
 
 OPTIONS = {
     "rate": 1000.0,
@@ -144,7 +144,7 @@ class Office:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No waiting for what a test loses on purpose, and no priority for the tests' own process."""
-    monkeypatch.setattr(zdtest.drive, "_prefer", lambda: None)
+    monkeypatch.setattr(zdtest.sending.drive, "_prefer", lambda: None)
     monkeypatch.setattr(zdtest.fleet.worker, "_SHIP", 0.05)
     monkeypatch.setattr(zdtest.fleet.worker, "_LAST_WORDS", 1.5)
     monkeypatch.setattr(zdtest.fleet.fleet, "_LOST_NS", 1_500_000_000)
@@ -395,7 +395,7 @@ def test_a_link_that_comes_back_costs_nothing(office: Office, url: str, tmp_path
 def test_what_a_worker_cannot_keep_until_the_link_is_back_is_counted_and_told(
     office: Office, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zdtest.recorder._MOST", 200)
+    monkeypatch.setattr("zdtest.sending.recorder._MOST", 200)
     monkeypatch.setattr("zdtest.fleet.shipper._WINDOW", 1)
     office.connect(), office.connect()
     fleet = office.muster(url, tmp_path / "run")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from zdtest.errors import ConfigError
-from zdtest.preflight import expect_answer, path_of, split
+from zdtest.sending.preflight import expect_answer, path_of, split
 from zdtest.status import statuses
 
 OK = statuses("2xx")

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from zdtest.exchange import Exchange
-from zdtest.lag import Lag
-from zdtest.recorder import Recorder
 from zdtest.recording import NEVER, ROW, read_samples
 from zdtest.sample import CHANNELS, Outcome
+from zdtest.sending.exchange import Exchange
+from zdtest.sending.lag import Lag
+from zdtest.sending.recorder import Recorder
 
 LANES = [SimpleNamespace(number=number) for number in range(len(CHANNELS))]
 
@@ -128,7 +128,7 @@ def test_versions_past_all_counting_are_not_told(tmp_path: Path) -> None:
 def test_what_the_disk_is_too_slow_for_is_dropped_and_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zdtest.recorder._MOST", 150)
+    monkeypatch.setattr("zdtest.sending.recorder._MOST", 150)
     recorder = Recorder(tmp_path / "samples.arrows")
     for seq in range(300):
         recorder.take(exchange(seq))

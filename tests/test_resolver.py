@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from zdtest.resolver import Resolver, answers, lookup
-from zdtest.wire import Target
+from zdtest.sending.resolver import Resolver, answers, lookup
+from zdtest.sending.wire import Target
 
 
 def resolver(found: Callable[[], Sequence[str]], up: Sequence[str] = ()) -> Resolver:

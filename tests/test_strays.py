@@ -7,9 +7,9 @@ import time
 import pytest
 from scripted import Peer, ScriptedServer, client
 
-from zdtest.exchange import Exchange
-from zdtest.reply import head_reader, strays
 from zdtest.sample import Outcome
+from zdtest.sending.exchange import Exchange
+from zdtest.sending.reply import head_reader, strays
 
 PAYLOAD = b"GET / HTTP/1.1\r\nHost: x\r\nX-Request-ID: run-1-0000000a\r\n\r\n"
 read = head_reader("X-App-Version", "X-App-Instance")

@@ -11,9 +11,9 @@ import gevent
 import pytest
 from scripted import Client, Peer, ScriptedServer, client, until
 
-from zdtest.exchange import Exchange, now_ns
 from zdtest.sample import Outcome
-from zdtest.stream import Station
+from zdtest.sending.exchange import Exchange, now_ns
+from zdtest.sending.stream import Station
 
 HEAD = b"HTTP/1.1 200 OK\r\nX-App-Version: v1\r\nContent-Type: text/event-stream\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"

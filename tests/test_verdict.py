@@ -12,8 +12,8 @@ import synthetic
 from zdtest.beside import MESSAGE, RETRY
 from zdtest.evidence import Evidence
 from zdtest.promise import findings
-from zdtest.recorder import Side
 from zdtest.recording import Recording
+from zdtest.sending.recorder import Side
 from zdtest.slo import Slo
 from zdtest.verdict import Verdict, judge
 

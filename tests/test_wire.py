@@ -17,9 +17,9 @@ import gevent
 import pytest
 from scripted import OK, Client, Peer, ScriptedServer, client, request, target, until
 
-from zdtest.exchange import Exchange
 from zdtest.sample import Outcome
-from zdtest.wire import Pool, Target
+from zdtest.sending.exchange import Exchange
+from zdtest.sending.wire import Pool, Target
 
 MIXED = 2_000
 HEAD = b"HTTP/1.1 200 OK\r\n"

@@ -1,8 +1,9 @@
 """The load, as a Locust file: ``locust -f zdtest/load.py --host http://127.0.0.1:8080``.
 
 Open loop at ``--rate``, on the channels of ``--channels``, with every request recorded. Locust
-brings its command line, its web page and its life cycle; the requests are `zdtest.wire`'s, because
-Locust's own clients wait for a reply before they send again, and one of them resends in silence.
+brings its command line, its web page and its life cycle; the requests are those of
+`zdtest.sending.wire`, because Locust's own clients wait for a reply before they send again, and one
+of them resends in silence.
 
 With ``--master`` and ``--worker`` several processes, on as many machines, send the one schedule and
 the master records it; see `zdtest.fleet`.
@@ -25,13 +26,13 @@ from locust import User, argument_parser, constant, events, task
 from locust.runners import MasterRunner, WorkerRunner
 
 from zdtest import channel
-from zdtest.board import Board
 from zdtest.errors import LoadFailed, ZdError
 from zdtest.fleet.fleet import Fleet
 from zdtest.fleet.master import Master
 from zdtest.fleet.worker import Worker
-from zdtest.local import Local
-from zdtest.plan import Plan
+from zdtest.sending.board import Board
+from zdtest.sending.local import Local
+from zdtest.sending.plan import Plan
 from zdtest.summary import of_folder
 
 _WRITE_BODY = '{"item": 1, "quantity": 1}'

@@ -64,8 +64,8 @@ def during(options: argparse.Namespace) -> int:
     """Measure while a command runs, print the verdict, write the run's folder."""
     from zdtest import during as work
     from zdtest.command import expect_command
-    from zdtest.preflight import path_of
     from zdtest.run import fresh
+    from zdtest.sending.preflight import path_of
     from zdtest.slo import Slo
 
     command = options.command[1:] if options.command[:1] == ["--"] else options.command
@@ -94,7 +94,7 @@ def during(options: argparse.Namespace) -> int:
 
 def _expect_answers(plan: Plan, options: argparse.Namespace) -> None:
     """Ask once for each page that the load will ask for and that answers at once."""
-    from zdtest.preflight import expect_answer
+    from zdtest.sending.preflight import expect_answer
     from zdtest.status import statuses
 
     expected = statuses(options.expect_status)

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import gevent
 
-from zdtest.chores import Chores, Latch
 from zdtest.errors import LoadFailed
-from zdtest.exchange import now_ns
 from zdtest.fleet.clock import Round
 from zdtest.fleet.part import Member, Part, clock_as_dict
-from zdtest.ledger import TELL, Ledger
-from zdtest.plan import Plan
-from zdtest.schedule import Schedule, Stripe
+from zdtest.sending.chores import Chores, Latch
+from zdtest.sending.exchange import now_ns
+from zdtest.sending.ledger import TELL, Ledger
+from zdtest.sending.plan import Plan
+from zdtest.sending.schedule import Schedule, Stripe
 
 if TYPE_CHECKING:
     import numpy as np

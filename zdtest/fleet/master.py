@@ -10,11 +10,11 @@ import gevent
 
 from zdtest import __version__
 from zdtest.errors import LoadFailed
-from zdtest.exchange import now_ns
 from zdtest.fleet.fleet import Fleet
 from zdtest.fleet.part import Member
 from zdtest.host import clock
-from zdtest.plan import Plan
+from zdtest.sending.exchange import now_ns
+from zdtest.sending.plan import Plan
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,9 +9,9 @@ import numpy as np
 
 from zdtest.beside import MESSAGE, RETRY
 from zdtest.fleet.clock import Clock
-from zdtest.lag import Lag
 from zdtest.recording import ROW
-from zdtest.schedule import Stripe
+from zdtest.sending.lag import Lag
+from zdtest.sending.schedule import Stripe
 from zdtest.summary import REACHED
 
 if TYPE_CHECKING:

@@ -17,15 +17,15 @@ import gevent
 
 from zdtest import __version__
 from zdtest.beside import MESSAGE, RETRY
-from zdtest.chores import Chores
-from zdtest.drive import Drive
 from zdtest.errors import ZdError
-from zdtest.exchange import now_ns
 from zdtest.fleet.shipper import Beside, Shipper
 from zdtest.host import clock
-from zdtest.plan import Plan
-from zdtest.recorder import Recorder, Side
-from zdtest.schedule import Stripe
+from zdtest.sending.chores import Chores
+from zdtest.sending.drive import Drive
+from zdtest.sending.exchange import now_ns
+from zdtest.sending.plan import Plan
+from zdtest.sending.recorder import Recorder, Side
+from zdtest.sending.schedule import Stripe
 
 _HELLO: Final = 0.5
 _SHIP: Final = 0.25

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from plain import main
 
-from zdtest.exchange import now_ns
-from zdtest.generator import Generator
+from zdtest.sending.exchange import now_ns
+from zdtest.sending.generator import Generator
 
 _send_due = Generator._send_due
 

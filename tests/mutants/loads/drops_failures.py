@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from plain import main
 
-from zdtest.exchange import Exchange
-from zdtest.recorder import Recorder
 from zdtest.sample import Outcome
+from zdtest.sending.exchange import Exchange
+from zdtest.sending.recorder import Recorder
 
 _take = Recorder.take
 

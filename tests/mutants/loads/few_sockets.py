@@ -6,7 +6,7 @@ import resource
 
 from plain import main
 
-from zdtest.generator import _SPARE_FILES
+from zdtest.sending.generator import _SPARE_FILES
 
 resource.setrlimit(resource.RLIMIT_NOFILE, (_SPARE_FILES + 12, _SPARE_FILES + 12))
 main()

@@ -12,8 +12,8 @@ import sys
 import gevent
 from gevent.event import Event
 
-from zdtest.local import Local
-from zdtest.plan import Plan
+from zdtest.sending.local import Local
+from zdtest.sending.plan import Plan
 
 DEFAULTS = {
     "expect_status": "2xx",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from plain import main
 
-from zdtest.line import Line
 from zdtest.sample import Outcome
+from zdtest.sending.line import Line
 
 _broke = Line._broke
 

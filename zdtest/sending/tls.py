@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import ssl
 
-from zdtest.exchange import Exchange, now_ns
-from zdtest.line import AGAIN, PIECE, Line
+from zdtest.sending.exchange import Exchange, now_ns
+from zdtest.sending.line import AGAIN, PIECE, Line
 
 
 class TlsLine(Line):

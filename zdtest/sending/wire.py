@@ -14,11 +14,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
-from zdtest.exchange import Exchange, now_ns
-from zdtest.line import NEVER_CONNECTED, Line, Sink
-from zdtest.reply import head_reader
 from zdtest.sample import Outcome
-from zdtest.tls import TlsLine
+from zdtest.sending.exchange import Exchange, now_ns
+from zdtest.sending.line import NEVER_CONNECTED, Line, Sink
+from zdtest.sending.reply import head_reader
+from zdtest.sending.tls import TlsLine
 
 __all__ = ["Exchange", "Pool", "Target", "Wire", "now_ns"]
 

@@ -19,11 +19,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from zdtest.exchange import Exchange, now_ns
-from zdtest.line import Line
-from zdtest.reply import Head
 from zdtest.sample import Outcome
-from zdtest.wire import Wire
+from zdtest.sending.exchange import Exchange, now_ns
+from zdtest.sending.line import Line
+from zdtest.sending.reply import Head
+from zdtest.sending.wire import Wire
 
 _END_OF_EVENT: Final = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 _DATA: Final = re.compile(rb"(?:^|[\r\n])data")

@@ -12,14 +12,14 @@ from typing import Any, Final
 import gevent
 
 from zdtest.channel import Channel
-from zdtest.chores import Chores
-from zdtest.generator import Generator, Lane
-from zdtest.keyed import KeyedLane
-from zdtest.plan import Plan, target
-from zdtest.recorder import Recorder
-from zdtest.resolver import Resolver
-from zdtest.schedule import WHOLE, Stripe
-from zdtest.wire import Target, Wire
+from zdtest.sending.chores import Chores
+from zdtest.sending.generator import Generator, Lane
+from zdtest.sending.keyed import KeyedLane
+from zdtest.sending.plan import Plan, target
+from zdtest.sending.recorder import Recorder
+from zdtest.sending.resolver import Resolver
+from zdtest.sending.schedule import WHOLE, Stripe
+from zdtest.sending.wire import Target, Wire
 
 _RESOLVE: Final = 1.0
 _CONTROL_RATE: Final = 50.0

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from zdtest.channel import Channel
-from zdtest.exchange import Exchange
-from zdtest.generator import Lane
 from zdtest.sample import MAY_HAVE_RUN, NEVER_SENT, Outcome
-from zdtest.wire import Wire
+from zdtest.sending.exchange import Exchange
+from zdtest.sending.generator import Lane
+from zdtest.sending.wire import Wire
 
 OPEN: Final = MAY_HAVE_RUN | {Outcome.http_5xx}
 """Outcomes after which a client cannot know whether its write took effect."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from zdtest.channel import Channel
-    from zdtest.exchange import Exchange
+    from zdtest.sending.exchange import Exchange
 
 _ROWS: Final = 16_384
 _MOST: Final = 4_000_000

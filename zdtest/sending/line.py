@@ -10,8 +10,9 @@ import _socket
 import errno
 from typing import TYPE_CHECKING, Final, Protocol
 
-from zdtest.exchange import Exchange, now_ns
-from zdtest.reply import (
+from zdtest.sample import Outcome
+from zdtest.sending.exchange import Exchange, now_ns
+from zdtest.sending.reply import (
     TO_THE_END,
     Body,
     Check,
@@ -24,10 +25,9 @@ from zdtest.reply import (
     strays,
     unasked,
 )
-from zdtest.sample import Outcome
 
 if TYPE_CHECKING:
-    from zdtest.wire import Pool, Wire
+    from zdtest.sending.wire import Pool, Wire
 
 READ: Final = 1
 WRITE: Final = 2

@@ -6,7 +6,7 @@ import ipaddress
 import socket
 from collections.abc import Callable, Sequence
 
-from zdtest.wire import Target
+from zdtest.sending.wire import Target
 
 _PROBE = 1.0
 

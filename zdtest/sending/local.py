@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from zdtest.chores import Latch
-from zdtest.drive import Drive
-from zdtest.ledger import Ledger
-from zdtest.plan import Plan
+from zdtest.sending.chores import Latch
+from zdtest.sending.drive import Drive
+from zdtest.sending.ledger import Ledger
+from zdtest.sending.plan import Plan
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,7 +9,7 @@ from zdtest.recording import NEVER
 from zdtest.sample import Outcome
 
 if TYPE_CHECKING:
-    from zdtest.line import Line
+    from zdtest.sending.line import Line
 
 now_ns = time.monotonic_ns
 

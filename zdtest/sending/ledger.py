@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from zdtest.chores import Chores
 from zdtest.fleet import crew
-from zdtest.lag import Lag
-from zdtest.plan import Plan
-from zdtest.recorder import Recorder
 from zdtest.sample import Outcome
+from zdtest.sending.chores import Chores
+from zdtest.sending.lag import Lag
+from zdtest.sending.plan import Plan
+from zdtest.sending.recorder import Recorder
 from zdtest.summary import REACHED
 
 if TYPE_CHECKING:

@@ -15,12 +15,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from zdtest.channel import Channel
-from zdtest.exchange import Exchange, now_ns
 from zdtest.sample import CHANNELS, Outcome
-from zdtest.schedule import WHOLE, Schedule, Stripe
-from zdtest.stream import Heard, Station
-from zdtest.ticker import Ticker
-from zdtest.wire import Pool, Wire
+from zdtest.sending.exchange import Exchange, now_ns
+from zdtest.sending.schedule import WHOLE, Schedule, Stripe
+from zdtest.sending.stream import Heard, Station
+from zdtest.sending.ticker import Ticker
+from zdtest.sending.wire import Pool, Wire
 
 SESSIONS: Final = 20
 """Simulated clients of each process: those of the second one follow those of the first."""
