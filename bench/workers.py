@@ -124,9 +124,10 @@ def served(setup: Setup) -> Iterator[Server]:
     """Run the server as the setup has it."""
     port = free_port()
     with contextlib.ExitStack() as stack:
-        for cores in setup.servers:
+        for number, cores in enumerate(setup.servers, 1):
             _, url = stack.enter_context(server(cores, port))
-        pids = _listeners(port)
+            # What answers is the first one, which says nothing of the others.
+            pids = _listeners(port, number)
         with contextlib.suppress(OSError):
             # As our load does where it may: on shared cores it would starve its server otherwise.
             for pid in pids:
@@ -266,13 +267,18 @@ def measure(chosen: list[Setup], repeats: int, seconds: int, rate: float) -> dic
     return told
 
 
-def _listeners(port: int) -> tuple[int, ...]:
-    """Return the processes that listen on that port of 127.0.0.1."""
+def _listeners(port: int, count: int) -> tuple[int, ...]:
+    """Return the processes that listen on that port of 127.0.0.1, once there are so many."""
     import psutil
 
-    found = psutil.net_connections("tcp4")
-    pids = {one.pid for one in found if one.status == "LISTEN" and one.laddr.port == port}
-    return tuple(sorted(pid for pid in pids if pid))
+    until = time.monotonic() + 5
+    while time.monotonic() < until:
+        found = psutil.net_connections("tcp4")
+        pids = {one.pid for one in found if one.status == "LISTEN" and one.laddr.port == port}
+        if len(pids) >= count:
+            return tuple(sorted(pid for pid in pids if pid))
+        time.sleep(0.02)
+    raise RuntimeError(f"expected {count} servers to listen on port {port} within 5 s")
 
 
 def table(chosen: list[Setup], told: dict[str, list[Told]]) -> str:

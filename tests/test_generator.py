@@ -258,6 +258,30 @@ def test_a_rate_beyond_reach_is_not_reached() -> None:
     assert account["scheduled"] == pytest.approx(56_000, rel=0.1)
 
 
+def wakes(rate: float, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return how far ahead each wake was set, in nanoseconds; zero where more was due at once."""
+    ahead: list[int] = []
+    at = Ticker.at
+
+    def noted(ticker: Ticker, instant: int, now: int) -> None:
+        ahead.append(instant - now)
+        at(ticker, instant, now)
+
+    with run(NOWHERE, "new", rate=rate) as one, monkeypatch.context() as patch:
+        patch.setattr(Ticker, "at", noted)
+        complete(one, 0.2)
+    return ahead[1:]
+
+
+def test_a_dense_schedule_is_sent_a_few_requests_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To wake costs more than to send; what falls due meanwhile is late by the pause at the most."""
+    assert all(ahead == 0 or 500_000 <= ahead < 700_000 for ahead in wakes(8_000, monkeypatch))
+
+
+def test_a_sparse_schedule_is_sent_to_the_instant(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert max(wakes(4_000, monkeypatch)) <= 250_000
+
+
 def test_the_control_server_is_no_part_of_the_rate() -> None:
     with run(NOWHERE, "new", rate=100) as one:
         spec = channel.Channel("control", 0.0, 50.0)
