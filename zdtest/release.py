@@ -115,5 +115,6 @@ def _result(told: Mapping[str, Any]) -> Result:
     known = {field.name for field in fields(Result)}
     if set(told) != known:
         raise ValueError(f"fields {sorted(set(told) ^ known)}")
-    pairs = {name: tuple(told[name]) for name in ("downtime", "p50", "p99", "max", "faults")}
+    lists = ("downtime", "p50", "p99", "max", "faults", "expected")
+    pairs = {name: tuple(told[name]) for name in lists}
     return Result(**{**told, **pairs, "folder": Path(told["folder"])})

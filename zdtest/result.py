@@ -62,6 +62,17 @@ class Result:
     deploy: float | None
     rollback: float | None
     rate: float | None
+    memory: float | None = None
+    """Bytes that the app's instances held at the most during the deploy."""
+    memory_ratio: float | None = None
+    """That to what they held before it."""
+    expected: tuple[str, ...] = ()
+    """The causes that were known beforehand: one of them is to blame for nearly all that failed."""
+
+    @property
+    def as_expected(self) -> int:
+        """How many requests failed for a cause that was known beforehand."""
+        return sum(self.causes.get(name, 0) for name in self.expected)
 
     @property
     def undisturbed(self) -> bool:
@@ -131,6 +142,7 @@ def _result(folder: Path, manifest: Mapping[str, Any], verdict: Mapping[str, Any
     if word not in WORDS:
         raise ValueError(f"verdict {word!r}")
     reasons, masked = verdict["reasons"], verdict.get("masked")
+    memory = price.get("memory") or {}
     both = {
         name: tuple(_number(phases[phase][f"{name}_ms"]) for phase in ("baseline", "deploy"))
         for name in ("p50", "p99", "max")
@@ -164,6 +176,9 @@ def _result(folder: Path, manifest: Mapping[str, Any], verdict: Mapping[str, Any
         deploy=_number(price.get("deploy_s")),
         rollback=_number(price.get("rollback_s")),
         rate=_number(manifest.get("rate")),
+        memory=_number(memory.get("peak_bytes")),
+        memory_ratio=_number(memory.get("ratio")),
+        expected=tuple(map(str, manifest.get("causes") or ())),
     )
 
 
