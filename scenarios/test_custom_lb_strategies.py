@@ -43,6 +43,7 @@ def test_blue_green(zd):
     price = capacity(recording)
     assert (price.instances, price.lowest, price.peak) == (2, 2, 4)
     assert price.load < 1.15, "nobody has to do another one's work"
+    assert 1.5 < price.memory.ratio < 2.3, "twice, but for what all of them share"
 
 
 @pytest.mark.claim("4c", source="004", says="back to the set that was kept, at once")
@@ -66,6 +67,7 @@ def test_the_price_of_rolling(zd):
     verdict = zd.expect(PROMISED)
     price = capacity(Recording.read(zd.folder))
     assert (price.instances, price.lowest, price.peak) == (2, 1, 2)
+    assert price.memory.ratio < 1.3, "one takes the place of the other"
     assert 1.7 < price.load < 2.3, "the one that is left does all the work"
     assert 0.4 < verdict.mixed < price.deploy, "both answer from one's return to the other's end"
 

@@ -22,7 +22,7 @@ PURE = {
 }  # fmt: skip
 """Neither clock nor IO nor engine: files are read for them by `recording`."""
 
-FILES = {"recording", "beside", "journal", "proxylog", "capacity"}
+FILES = {"recording", "beside", "journal", "memory", "proxylog", "capacity"}
 """What the pure modules may ask besides each other."""
 
 CLOCK_AND_IO = {
@@ -158,7 +158,7 @@ def test_nothing_imports_the_plugin_or_the_command():
         ("faults", {"faults", "topology", "engine", "duration", "errors", "eventlog"}),
         ("arrows", {"errors"}),
         ("jsonlines", set()),
-        ("recording", {"errors", "sample", "journal", "proxylog", "arrows", "beside"}),
+        ("recording", {"errors", "sample", "journal", "proxylog", "arrows", "beside", "memory"}),
     ],
 )
 def test_imports_run_one_way(below, allowed):

@@ -1,4 +1,4 @@
-"""What a deploy costs beside the failures: instances missing, instances extra, load, time."""
+"""What a deploy costs beside the failures: instances missing or extra, memory, load, time."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from zdtest.journal import Journal
+from zdtest.memory import Held
 from zdtest.phase import Window
 from zdtest.recording import Recording, Samples
 from zdtest.sample import Outcome
@@ -41,6 +42,8 @@ class Capacity:
     """From its begin to its end; None where either was not marked."""
     rollback: float | None
     """From the decision until no new request went to the version left; None where none was."""
+    memory: Held | None = None
+    """What the app's processes held before and in it; None where that was not sampled."""
 
     def as_json(self) -> dict[str, object]:
         """Return the fields of verdict.json."""
@@ -48,6 +51,7 @@ class Capacity:
             "instances": self.instances,
             "lowest": self.lowest,
             "peak": self.peak,
+            "memory": None if self.memory is None else self.memory.as_json(),
             "load": self.load,
             "deploy_s": self.deploy,
             "rollback_s": self.rollback,
@@ -81,7 +85,16 @@ def capacity(recording: Recording) -> Capacity:
         load=_load(recording, window, changes),
         deploy=window.end - window.begin if window.ended else None,
         rollback=next((back for back in backs if back != float("inf")), None),
+        memory=_memory(recording, window),
     )
+
+
+def _memory(recording: Recording, window: Window) -> Held | None:
+    """Return what was held from the first request to the deploy, and in it."""
+    due = recording.samples.due
+    if recording.memory is None or not window.ended or not len(due):
+        return None
+    return recording.memory.held(float(due[0]), (window.begin, window.end))
 
 
 def _changes(recording: Recording) -> list[_Change]:

@@ -10,6 +10,7 @@
       manifest.json    what ran: url, rate, seed, channels, SLO, versions, host
       journal.jsonl    the app's own account of its lifecycle and requests, where there is one
       tasks.jsonl      each change of a swarm's task, where there is a swarm
+      memory.jsonl     what the app's instances held, twice a second, where zdtest started them
       logs/            what every process printed; proxy.log is the proxy's account of requests
       verdict.json     the judgement          report.html   the page
 
@@ -39,6 +40,7 @@ from zdtest.arrows import ArrowWriter, batches, ours, plain, scan, schema
 from zdtest.beside import MESSAGE, RETRY, Beside
 from zdtest.errors import RecordingError
 from zdtest.journal import Journal
+from zdtest.memory import Memory
 from zdtest.proxylog import ProxyLog
 from zdtest.sample import CHANNELS, Mark, Outcome, Sample
 
@@ -216,6 +218,8 @@ class Recording:
     """What the streams' subscribers got (`MESSAGE`), None where nobody kept an account of it."""
     retries: Beside | None = field(repr=False, default=None)
     """The writes asked again under their key (`RETRY`), None where they carried none."""
+    memory: Memory | None = field(repr=False, default=None)
+    """What the app's instances held, None where nobody sampled it."""
 
     @property
     def run(self) -> str:
@@ -272,6 +276,7 @@ class Recording:
             proxy=ProxyLog.read(folder / "logs" / "proxy.log", told.get("clock")),
             messages=Beside.read(folder / "messages.arrows", MESSAGE),
             retries=Beside.read(folder / "retries.arrows", RETRY),
+            memory=Memory.read(folder / "memory.jsonl"),
         )
 
 

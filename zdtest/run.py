@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zdtest import __version__
-from zdtest.engine import probe
+from zdtest.engine import Marker, probe
+from zdtest.engine.sampler import FILE, MemorySampler
 from zdtest.errors import EngineError, LoadFailed, RecordingError
 from zdtest.eventlog import EventLog
 from zdtest.host import commit, host
@@ -162,11 +163,12 @@ def run(
     with ExitStack() as tidy:
         mark = EventLog(folder / "events.jsonl")
         tidy.callback(mark.close)
+        sampled = tidy.enter_context(MemorySampler(folder / FILE, mark))
         # Never another run's: what carries this name ends with it, wherever their folders are.
         name = f"{name_of(folder)}-{secrets.token_hex(2)}"
-        engine = ProcessEngine(name, folder, on_event=mark, kept=keep)
+        engine = ProcessEngine(name, folder, on_event=sampled, kept=keep)
         tidy.enter_context(engine)
-        system = tidy.enter_context(_containers(engine, docker, mark)) if docker else engine
+        system = tidy.enter_context(_containers(engine, docker, sampled)) if docker else engine
         told = {
             "schema": SCHEMA,
             "run": name_of(folder),
@@ -180,7 +182,7 @@ def run(
 
 
 def _containers(
-    host: ProcessEngine, docker: Docker, mark: EventLog
+    host: ProcessEngine, docker: Docker, mark: Marker
 ) -> AbstractContextManager[Engine]:
     from zdtest.engine.docker import DockerEngine
 
