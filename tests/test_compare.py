@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import synthetic
 from zdtest.cli import main
 from zdtest.compare import CHANCE, REPEATS, bootstrap, compare, fisher
 from zdtest.errors import ConfigError, RecordingError
-from zdtest.release import Release, runs_in
+from zdtest.release import Release, runs_in, scenario
 from zdtest.result import Result
 from zdtest.run import judged
 from zdtest.slo import Slo
@@ -46,7 +48,7 @@ def made(one: Result) -> Made:
 
     def make(*changes: dict[str, Any], label: str = "r", **environment: str) -> Release:
         results = tuple(dataclasses.replace(one, **change) for change in changes)
-        return Release(label, results, environment)
+        return Release(label, results, environment, {})
 
     return make
 
@@ -84,15 +86,48 @@ def test_a_verdict_that_changed_in_some_runs_says_in_how_many(made: Made) -> Non
     flaky = made({}, {"verdict": "broken"}, {})
     (change,) = compare(made({}, {}, {}), flaky).worse
     assert change.says.endswith("✕ broken 1 of 3, ✓ holds 2 of 3: not the same in every run")
+    assert compare(flaky, made({}, {}, {})).changes == (), "it may be chance that it held"
+
+
+@pytest.mark.parametrize(("old", "new", "told"), [(1, 20, "worse"), (20, 2, "better")])
+def test_a_verdict_of_more_or_fewer_runs_is_told_beyond_chance(
+    made: Made, old: int, new: int, told: str
+) -> None:
+    def broken(times: int) -> Release:
+        return made(*[{"verdict": "broken"}] * times, *[{}] * (20 - times))
+
+    (change,) = getattr(compare(broken(old), broken(new)), told)
+    assert change.what == "verdict"
+    assert "by chance in" in change.says
+    assert compare(broken(new), broken(new - 1)).changes == ()
 
 
 def test_failures_differ_where_chance_alone_would_hardly_do_it(made: Made) -> None:
-    few, many = made({"failed": 1}), made({"failed": 40})
-    (change,) = compare(few, many).worse
+    none, many = made({"failed": 0}), made({"failed": 40})
+    (change,) = compare(none, many).worse
     assert change.what == "failures"
-    assert change.says.startswith("1 of 1,000 -> 40 of 1,000")
-    assert compare(many, few).better
-    assert compare(made({"failed": 1}), made({"failed": 4})).changes == ()
+    assert change.says.startswith("0 of 1,000 -> 40 of 1,000 (by chance in ")
+    assert compare(many, none).better
+    assert compare(made({"failed": 0}), made({"failed": 4})).changes == ()
+
+
+def test_failures_that_both_had_differ_only_with_enough_repeats_and_beyond_theirs(
+    made: Made,
+) -> None:
+    """They are the lengths of outages: one of 5 s and one of 7 s say nothing about the next one."""
+
+    def failing(*counts: int) -> Release:
+        return made(*({"test": f"x[repeat{n}]", "failed": c} for n, c in enumerate(counts, 1)))
+
+    short, long = (100, 110, 120, 130, 140), (300, 310, 320, 330, 340)
+    (change,) = compare(failing(*short), failing(*long)).worse
+    assert change.says.startswith("600 of 5,000 -> 1,600 of 5,000 (by chance in ")
+    assert re.search(r", of a run \+1\d to \+2\d %$", change.says)
+    assert compare(failing(*long), failing(*short)).better
+    few = compare(failing(*short[:4]), failing(*long))
+    assert few.changes == ()
+    assert few.untold
+    assert compare(failing(100, 400, 90, 420, 80), failing(110, 90, 500, 480, 520)).changes == ()
 
 
 def repeats(p99s: Sequence[float]) -> list[dict[str, Any]]:
@@ -143,6 +178,19 @@ def test_fishers_test_is_exact(table: tuple[int, int, int, int], chance: float) 
 def test_fishers_test_stands_large_counts() -> None:
     assert fisher(0, 300_000, 12, 300_000) < CHANCE
     assert math.isclose(fisher(500, 300_000, 500, 300_000), 1.0)
+    began = time.monotonic()
+    assert 0.5 < fisher(2_500_000, 5_000_000, 2_501_000, 5_000_000) < 0.55
+    assert fisher(0, 5_000_000, 5_000_000, 5_000_000) == 0
+    assert time.monotonic() - began < 1
+
+
+def test_fishers_test_adds_up_every_way_that_is_no_likelier() -> None:
+    def chance(k: int) -> float:
+        return math.comb(12, k) * math.comb(9, 8 - k) / math.comb(21, 8)
+
+    for failed in range(9):
+        whole = sum(chance(k) for k in range(9) if chance(k) <= chance(failed) * (1 + 1e-7))
+        assert fisher(failed, 12, 8 - failed, 9) == pytest.approx(whole, rel=1e-9)
 
 
 def test_the_bootstrap_gives_the_same_bounds_each_time() -> None:
@@ -151,14 +199,20 @@ def test_the_bootstrap_gives_the_same_bounds_each_time() -> None:
     assert bootstrap([1, 2, 3, 4, 5], [11, 12, 13, 14, 15]) == (least, most)
 
 
+HEAD = '{"schema": 2, "label": "x", "environment": {}, "configuration": {}, '
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
         ("[", "damaged"),
-        ("[]", r"schema \[\], expected 1"),
-        ('{"schema": 9}', "schema 9, expected 1"),
-        ('{"schema": 1}', "damaged"),
-        ('{"schema": 1, "label": "x", "environment": {}, "runs": [{"run": "a"}]}', "damaged"),
+        ("[" * 100_000, "damaged"),
+        ("[]", r"schema \[\], expected 2"),
+        ('{"schema": 1}', "schema 1, expected 2"),
+        ('{"schema": 2}', "damaged"),
+        (HEAD + '"runs": [{"run": "a"}]}', "damaged .*fields"),
+        (HEAD + '"runs": [1]}', "damaged"),
+        (HEAD + '"runs": 1}', "damaged"),
     ],
 )
 def test_a_file_that_is_no_release_is_refused(tmp_path: Path, text: str, told: str) -> None:
@@ -169,11 +223,92 @@ def test_a_file_that_is_no_release_is_refused(tmp_path: Path, text: str, told: s
         Release.read(tmp_path / "none.json")
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("verdict", "fine"),
+        ("verdict", None),
+        ("failed", 1001),
+        ("failed", "1"),
+        ("failed", True),
+        ("requests", -1),
+        ("began", 1e999),
+        ("p99", [1.0]),
+        ("p99", [1.0, "x"]),
+        ("faults", [1]),
+        ("channels", {"new": "x"}),
+        ("channels", []),
+        ("test", ["<script>"]),
+        ("more", 1),
+    ],
+)
+def test_a_run_in_it_that_cannot_be_is_damage(
+    made: Made, tmp_path: Path, field: str, value: object
+) -> None:
+    path = made({}).write(tmp_path)
+    told = json.loads(path.read_text())
+    told["runs"][0][field] = value
+    path.write_text(json.dumps(told))
+    with pytest.raises(RecordingError, match=f"damaged {path}"):
+        Release.read(path)
+
+
+def test_a_release_that_is_older_than_a_field_knows_nothing_of_it(
+    made: Made, tmp_path: Path
+) -> None:
+    path = made({"memory": 1e6}).write(tmp_path)
+    told = json.loads(path.read_text())
+    assert Release.read(path).results[0].memory == 1e6
+    del told["runs"][0]["memory"]
+    path.write_text(json.dumps(told))
+    assert Release.read(path).results[0].memory is None
+
+
+def test_a_folder_is_a_release_whatever_it_is_called(tmp_path: Path) -> None:
+    run(tmp_path / "my reports", "a")
+    assert Release.read(tmp_path / "my reports").label == "my reports"
+
+
+def test_a_run_that_never_was_under_load_is_none(tmp_path: Path) -> None:
+    run(tmp_path, "a")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "manifest.json").write_text("{}")
+    assert [path.name for path in runs_in(tmp_path)] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("test", "name"),
+    [
+        ("rolling", "rolling"),
+        ("rolling[repeat3]", "rolling"),
+        ("rolling[0.1-repeat12]", "rolling[0.1]"),
+        ("rolling[a-b]", "rolling[a-b]"),
+        ("repeat1_or_not", "repeat1_or_not"),
+    ],
+)
+def test_repeats_are_one_scenario(one: Result, test: str, name: str) -> None:
+    assert scenario(dataclasses.replace(one, test=test)) == f"custom_lb hardened {name}"
+
+
+def test_scenarios_that_were_measured_otherwise_are_told(tmp_path: Path) -> None:
+    for name, told in (("old", {}), ("new", {"slo": {"slow": None, "failed": 0}, "rate": 50.0})):
+        about = {"topology": "x", "parameters": {"boot": 1}, "channels": {"new": {"share": 0.25}}}
+        synthetic.run(tmp_path / name / "a", requests=500, manifest=about | told)
+        judged(tmp_path / name / "a", LENIENT)
+    found = compare(*(Release.read(tmp_path / name) for name in ("old", "new")))
+    assert found.configuration == {
+        "x hardened blue_green": {"promise slow": ("", "none"), "rate": ("200.0", "50.0")}
+    }
+    assert "measured otherwise, promise slow: not set -> none: x hardened" in found.text()
+    assert list(found.as_json()["configuration"]) == ["x hardened blue_green"]  # type: ignore[call-overload]
+
+
 def test_a_release_has_a_name_and_a_run(tmp_path: Path) -> None:
-    folder = run(tmp_path, "a")
+    release = Release.of("v1", [run(tmp_path, "a")])
     for label in ("../x", "", "a b", "x" * 101):
         with pytest.raises(ConfigError, match="expected letters, digits"):
-            Release.of(label, [folder])
+            dataclasses.replace(release, label=label).write(tmp_path / "history")
+    assert not (tmp_path / "history").exists()
     with pytest.raises(RecordingError, match="no judged run for release v1: no folder of a run"):
         Release.of("v1", [])
 
@@ -184,7 +319,7 @@ def test_by_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         told = ["--label", name, "--history", str(tmp_path / "history")]
         assert main(["release", str(tmp_path / name), *told]) == 0
     old, new = (str(tmp_path / "history" / f"{name}.json") for name in ("old", "new"))
-    assert capsys.readouterr().out.splitlines() == [old, new]
+    assert [line for line in capsys.readouterr().out.splitlines() if ".json" in line] == [old, new]
     assert main(["compare", old, new]) == 0
     assert "worse: custom_lb hardened rolling: verdict" in capsys.readouterr().out
     assert main(["compare", "--never-worse", old, new]) == 1

@@ -1,17 +1,19 @@
 """What got worse and what got better from one release to another, and what is only noise.
 
-Scenarios are compared by their names. Failures are counts: whether they differ is told by Fisher's
-exact test (1922) on all repeats together. Latencies are medians of repeats: whether they differ by
-the bootstrap (Efron 1979), from `REPEATS` repeats on each side. A verdict that changed in every run
-is told as what it is.
+Scenarios are compared by their names. A verdict that changed in every run is told as what it is,
+and so is a worse one in some of them: a broken run stands by itself. That fewer runs are broken
+than were takes Fisher's exact test (1922) of how many. Failures are counts: Fisher's test on all
+repeats together, where one side has none. Where both have some they are the lengths of outages, in
+which requests fail together, and differ from run to run; they are told, as latencies are, by the
+bootstrap of the repeats (Efron 1979), from `REPEATS` on each side.
 """
 
 from __future__ import annotations
 
 import math
-import re
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,13 +23,27 @@ from zdtest.release import Release
 from zdtest.result import WORDS, Result
 
 REPEATS = 5
-"""Runs on each side below which nothing is said of latencies: fewer can be apart by chance."""
+"""Runs on each side below which nothing is said of what differs from run to run anyway."""
 
 CHANCE = 0.01
 """How often chance alone may look like a difference of one scenario's failures."""
 
+UNSET = "not set"
+
 _DRAWS = 4000
-_REPEAT = re.compile(r"\[?-?repeat\d+-?\]?")
+
+_SAME = 1e-7
+"""Chances whose logarithms are no further apart are the same: what is left is rounding."""
+
+_LEAST = 1e-99
+"""Chances below this are told as what they are below."""
+
+_COUNTS = 45.0
+"""What is e^45 times less likely than the first of its tail adds nothing that could be told."""
+
+
+Pair = tuple[str, str]
+"""What it was, and what it is; "" where nothing was told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +69,11 @@ class Comparison:
     only_old: tuple[str, ...]
     only_new: tuple[str, ...]
     untold: tuple[str, ...]
-    """Scenarios with too few repeats to say anything of their latencies."""
-    environment: Mapping[str, tuple[str, str]]
-    """What the releases were measured on, where it differs: old, new."""
+    """Scenarios with too few repeats to say anything of latencies, or of failures that both had."""
+    environment: Mapping[str, Pair]
+    """What the releases were measured on, where it differs."""
+    configuration: Mapping[str, Mapping[str, Pair]]
+    """How scenarios were measured, where that differs: load, parameters, promises."""
 
     @property
     def worse(self) -> tuple[Change, ...]:
@@ -67,6 +85,27 @@ class Comparison:
         """What got better."""
         return tuple(change for change in self.changes if not change.worse)
 
+    @property
+    def nothing(self) -> bool:
+        """Whether no scenario is in both: then nothing was compared."""
+        return not self.same and not self.changes
+
+    def silence(self) -> str:
+        """Return of how many scenarios nothing is said that would take more repeats."""
+        return (
+            f"latencies, and failures where both had some, of {len(self.untold)} scenarios: fewer "
+            f"than {REPEATS} repeats on a side, nothing is said of them "
+            f"(pytest --zd-repeat {REPEATS})"
+        )
+
+    def otherwise(self) -> dict[tuple[str, str, str], list[str]]:
+        """Return what was set otherwise, from what and to what, and in which scenarios."""
+        found: dict[tuple[str, str, str], list[str]] = {}
+        for scenario, pairs in self.configuration.items():
+            for name, pair in pairs.items():
+                found.setdefault((name, *pair), []).append(scenario)
+        return found
+
     def text(self) -> str:
         """Return it for a terminal."""
         lines = [f"{self.old.label} -> {self.new.label}"]
@@ -76,12 +115,12 @@ class Comparison:
         for title, names in (("gone", self.only_old), ("new", self.only_new)):
             lines += [f"{title}: {name}" for name in names]
         if self.untold:
-            lines.append(
-                f"latencies of {len(self.untold)} scenarios: fewer than {REPEATS} repeats on a "
-                f"side, nothing is said of them (pytest --zd-repeat {REPEATS})"
-            )
+            lines.append(self.silence())
         for name, (old, new) in self.environment.items():
             lines.append(f"measured on another {name}: {old or 'none'} -> {new or 'none'}")
+        for (name, old, new), where in self.otherwise().items():
+            told = f"{name}: {old or UNSET} -> {new or UNSET}"
+            lines.append(f"measured otherwise, {told}: {', '.join(where)}")
         lines += [f"not read: {one}" for one in (*self.old.unread, *self.new.unread)]
         return "\n".join(lines)
 
@@ -98,24 +137,29 @@ class Comparison:
             "only_new": list(self.only_new),
             "untold": list(self.untold),
             "environment": {name: list(pair) for name, pair in self.environment.items()},
+            "configuration": {
+                scenario: {name: list(pair) for name, pair in pairs.items()}
+                for scenario, pairs in self.configuration.items()
+            },
             "unread": [*self.old.unread, *self.new.unread],
         }
 
 
 def compare(old: Release, new: Release) -> Comparison:
     """Return what differs between them, scenario by scenario."""
-    before, after = _scenarios(old.results), _scenarios(new.results)
+    before, after = old.scenarios(), new.scenarios()
     both = [name for name in before if name in after]
     changes: list[Change] = []
     untold, same = [], 0
+    settings: dict[str, Mapping[str, Pair]] = {}
     for name in both:
         found = list(_changes(name, before[name], after[name]))
         changes += found
         same += not found
         if min(len(before[name]), len(after[name])) < REPEATS:
             untold.append(name)
-    names = sorted({*old.environment, *new.environment})
-    pairs = {name: (old.environment.get(name, ""), new.environment.get(name, "")) for name in names}
+        pairs = _differing(old.configuration.get(name, {}), new.configuration.get(name, {}))
+        settings |= {name: pairs} if pairs else {}
     return Comparison(
         old=old,
         new=new,
@@ -124,7 +168,8 @@ def compare(old: Release, new: Release) -> Comparison:
         only_old=tuple(name for name in before if name not in after),
         only_new=tuple(name for name in after if name not in before),
         untold=tuple(untold),
-        environment={name: pair for name, pair in pairs.items() if pair[0] != pair[1]},
+        environment=_differing(old.environment, new.environment),
+        configuration=settings,
     )
 
 
@@ -132,29 +177,31 @@ def _change(one: Change) -> dict[str, object]:
     return {"scenario": one.scenario, "what": one.what, "says": one.says}
 
 
-def _scenarios(results: Iterable[Result]) -> dict[str, list[Result]]:
-    """Return the runs of each scenario, by its name without which repeat it was."""
-    found: dict[str, list[Result]] = {}
-    for one in results:
-        test = _REPEAT.sub("", one.test) or one.path or "runs"
-        name = " ".join(filter(None, (one.topology, one.variant, one.mutant, test)))
-        found.setdefault(name, []).append(one)
-    return found
+def _differing(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, Pair]:
+    pairs = {name: (old.get(name, ""), new.get(name, "")) for name in sorted({*old, *new})}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def _changes(name: str, old: Sequence[Result], new: Sequence[Result]) -> Iterable[Change]:
-    words = {one.verdict for one in old}, {one.verdict for one in new}
-    if words[0] != words[1]:
-        if words[0].isdisjoint(words[1]):
-            worse = _rank(words[1]) < _rank(words[0])
-            says = f"{_verdicts(old)} -> {_verdicts(new)}"
-            yield Change(name, "verdict", worse, says)
-        else:
-            says = f"{_verdicts(old)} -> {_verdicts(new)}: not the same in every run"
-            yield Change(name, "verdict", _rank(words[1]) < _rank(words[0]), says)
+    yield from _verdict(name, old, new)
     yield from _failures(name, old, new)
     if min(len(old), len(new)) >= REPEATS:
         yield from _latency(name, old, new)
+
+
+def _verdict(name: str, old: Sequence[Result], new: Sequence[Result]) -> Iterable[Change]:
+    words = {one.verdict for one in old}, {one.verdict for one in new}
+    ranks = _rank(words[0]), _rank(words[1])
+    says = f"{_verdicts(old)} -> {_verdicts(new)}"
+    if words[0].isdisjoint(words[1]):
+        yield Change(name, "verdict", ranks[1] < ranks[0], says)
+    elif ranks[1] < ranks[0]:
+        yield Change(name, "verdict", True, f"{says}: not the same in every run")
+    else:
+        a, b = (sum(one.verdict == WORDS[ranks[0]] for one in runs) for runs in (old, new))
+        if (chance := fisher(a, len(old), b, len(new))) < CHANCE:
+            says += f" ({_by(chance)})"
+            yield Change(name, "verdict", b * len(old) > a * len(new), says)
 
 
 def _rank(words: set[str]) -> int:
@@ -168,12 +215,29 @@ def _verdicts(runs: Sequence[Result]) -> str:
 
 
 def _failures(name: str, old: Sequence[Result], new: Sequence[Result]) -> Iterable[Change]:
-    sides = [(sum(r.failed for r in runs), sum(r.requests for r in runs)) for runs in (old, new)]
-    chance = fisher(*sides[0], *sides[1])
-    if chance < CHANCE:
-        (a, n), (b, m) = sides
-        says = f"{a:,} of {n:,} -> {b:,} of {m:,} (by chance in {chance:.2g} of such pairs)"
-        yield Change(name, "failures", b * n > a * m, says)
+    (a, n), (b, m) = (_failed(old), _failed(new))
+    chance = fisher(a, n, b, m)
+    says = f"{a:,} of {n:,} -> {b:,} of {m:,} ({_by(chance)})"
+    if chance < CHANCE and not (a and b):
+        yield Change(name, "failures", b > 0, says)
+    elif chance < CHANCE and min(len(old), len(new)) >= REPEATS:
+        least, most = bootstrap(*([_share(one) for one in runs] for runs in (old, new)))
+        if least > 0 or most < 0:
+            says += f", of a run {100 * least:+.2g} to {100 * most:+.2g} %"
+            yield Change(name, "failures", least > 0, says)
+
+
+def _by(chance: float) -> str:
+    told = f"{chance:.2g}" if chance > _LEAST else f"less than {_LEAST:g}"
+    return f"by chance in {told} of such pairs"
+
+
+def _failed(runs: Sequence[Result]) -> tuple[int, int]:
+    return sum(one.failed for one in runs), sum(one.requests for one in runs)
+
+
+def _share(one: Result) -> float:
+    return one.failed / one.requests if one.requests else 0.0
 
 
 def _latency(name: str, old: Sequence[Result], new: Sequence[Result]) -> Iterable[Change]:
@@ -205,9 +269,23 @@ def fisher(failed: int, requests: int, other_failed: int, other_requests: int) -
         )
 
     least, most = max(0, all_failed - other_requests), min(requests, all_failed)
-    here = chance(failed)
-    ways = (chance(k) for k in range(least, most + 1))
-    return min(1.0, math.fsum(math.exp(way) for way in ways if way <= here + 1e-9))
+    here = chance(failed) + _SAME
+    # It rises to its mode and falls from there: only what is in the two tails is added up.
+    mode = (requests + 1) * (all_failed + 1) // (total + 2)
+    below = least + bisect_right(range(least, mode + 1), here, key=chance)
+    above = mode + 1 + bisect_left(range(mode + 1, most + 1), -here, key=lambda k: -chance(k))
+    tails = (range(below - 1, least - 1, -1), range(above, most + 1))
+    return min(1.0, math.fsum(part for tail in tails for part in _outwards(map(chance, tail))))
+
+
+def _outwards(tail: Iterable[float]) -> Iterator[float]:
+    """Yield the chances of a tail, of which these are the logarithms, as far as they count."""
+    first = None
+    for each in tail:
+        first = each if first is None else first
+        if each < first - _COUNTS:
+            return
+        yield math.exp(each)
 
 
 def _choose(n: int, k: int) -> float:

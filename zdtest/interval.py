@@ -13,7 +13,7 @@ CONFIDENCE = 0.95
 """How often a bound holds; both bounds of a pair together hold at least 90 % of the time."""
 
 
-def upper_rate(failed: int, requests: int) -> float:
+def upper_rate(failed: int, requests: int, confidence: float = CONFIDENCE) -> float:
     """Return the highest rate at which so few failures are not yet a surprise.
 
     Clopper & Pearson (1934), one-sided. About 3 / requests when nothing failed, 1.0 when
@@ -22,13 +22,19 @@ def upper_rate(failed: int, requests: int) -> float:
     if failed >= requests:
         return 1.0
     if failed == 0:
-        return -math.expm1(math.log1p(-CONFIDENCE) / requests)
-    return _root(lambda rate: at_most(failed, requests, rate) > 1 - CONFIDENCE)
+        return -math.expm1(math.log1p(-confidence) / requests)
+    return _root(lambda rate: at_most(failed, requests, rate) > 1 - confidence)
 
 
-def lower_rate(failed: int, requests: int) -> float:
+def lower_rate(failed: int, requests: int, confidence: float = CONFIDENCE) -> float:
     """Return the lowest rate at which so many failures are not yet a surprise."""
-    return 1 - upper_rate(requests - failed, requests) if failed else 0.0
+    return 1 - upper_rate(requests - failed, requests, confidence) if failed else 0.0
+
+
+def rates(failed: int, requests: int) -> tuple[float, float]:
+    """Return between what the failure rate lies at `CONFIDENCE`, both bounds together."""
+    each = (1 + CONFIDENCE) / 2
+    return lower_rate(failed, requests, each), upper_rate(failed, requests, each)
 
 
 def requests_needed(rate: float) -> int:

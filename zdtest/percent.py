@@ -28,3 +28,12 @@ def bound(rate: float) -> str:
     digits = max(0, 1 - math.floor(math.log10(rate * 100)))
     scale = 10**digits
     return f"{min(math.ceil(rate * 100 * scale - 1e-9) / scale, 100):.{digits}f} %"
+
+
+def between(least: float, most: float) -> str:
+    """Return an interval as ``0.19 to 0.43 %``, rounded outwards."""
+    if least <= 0:
+        return f"0 to {bound(most)}"
+    digits = max(0, 1 - math.floor(math.log10(least * 100)))
+    low = math.floor(least * 100 * 10**digits + 1e-9) / 10**digits
+    return f"{low:.{digits}f} to {bound(most)}"

@@ -3,44 +3,75 @@
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+import types
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 from zdtest.errors import ConfigError, RecordingError
-from zdtest.result import Result, read_all
+from zdtest.result import WORDS, Result, read_all
+from zdtest.slo import Slo
 
-SCHEMA = 1
+SCHEMA = 2
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
+_REPEAT = re.compile(r"repeat\d+")
+_RECORDED = ("samples.arrows", "verdict.json")
+
+Facts = Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """The results of one release, oldest first, and what they were measured on."""
+    """The results of one release, oldest first, and how they were measured."""
 
     label: str
     results: tuple[Result, ...]
-    environment: Mapping[str, str]
+    environment: Facts
     """Machine, software and engine; what differs between runs is listed with all its values."""
+    configuration: Mapping[str, Facts]
+    """Of each scenario: its load, its topology's parameters, promises other than the default."""
     unread: tuple[str, ...] = ()
     """Why each run that is not among them is not."""
+
+    @property
+    def measured(self) -> float:
+        """When its last run began, seconds since the epoch; 0 where no clock was kept."""
+        return max((one.began for one in self.results), default=0.0)
+
+    def scenarios(self) -> dict[str, list[Result]]:
+        """Return the runs of each scenario by its name, which has no repeats in it."""
+        found: dict[str, list[Result]] = {}
+        for one in self.results:
+            found.setdefault(scenario(one), []).append(one)
+        return found
 
     def write(self, history: Path) -> Path:
         """Write ``<label>.json`` in the folder `history`, whole or not at all; return its path.
 
-        Raises RecordingError where it cannot be written.
+        Raises ConfigError for a label that is no file's name, RecordingError where it cannot be
+        written.
         """
-        path = history / f"{self.label}.json"
-        told = {"schema": SCHEMA, "label": self.label, "environment": dict(self.environment)}
+        path = history / f"{named(self.label)}.json"
+        told = {
+            "schema": SCHEMA,
+            "label": self.label,
+            "environment": dict(self.environment),
+        }
         head = json.dumps(told, indent=1)[:-2]
-        # One line a run: small, and a difference between two of them can be read.
+        # A line a run or a scenario: small, and a difference between two of them can be read.
+        settings = ",\n  ".join(
+            f"{json.dumps(name)}: {json.dumps(dict(facts))}"
+            for name, facts in sorted(self.configuration.items())
+        )
         runs = ",\n  ".join(json.dumps(one.as_json(), default=str) for one in self.results)
+        text = f'{head},\n "configuration": {{\n  {settings}\n }},\n "runs": [\n  {runs}\n ]\n}}\n'
         part = path.with_name(f".{path.name}.part")
         try:
             history.mkdir(parents=True, exist_ok=True)
-            part.write_text(f'{head},\n "runs": [\n  {runs}\n ]\n}}\n', "utf-8")
+            part.write_text(text, "utf-8")
             part.replace(path)
         except OSError as error:
             raise RecordingError(f"cannot write {path}: {error.strerror}") from error
@@ -60,49 +91,75 @@ class Release:
             raise RecordingError(
                 f"no release at {path}: expected a file of `zdtest release`, or a folder of runs"
             ) from error
-        except (OSError, ValueError) as error:
+        except (OSError, RecursionError, ValueError) as error:
             raise RecordingError(f"damaged {path}: {error}") from error
         if not isinstance(told, dict) or told.get("schema") != SCHEMA:
             found = told.get("schema") if isinstance(told, dict) else told
-            raise RecordingError(f"{path}: schema {found!r}, expected {SCHEMA}")
+            raise RecordingError(f"{path}: schema {str(found)[:40]}, expected {SCHEMA}")
         try:
-            results = tuple(map(_result, told["runs"]))
-            environment = {str(name): str(value) for name, value in told["environment"].items()}
-            return cls(str(told["label"]), results, environment)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            return cls(
+                label=_as(str, told["label"], "label"),
+                results=tuple(map(_result, told["runs"])),
+                environment=_as(Facts, told["environment"], "environment"),
+                configuration=_as(Mapping[str, Facts], told["configuration"], "configuration"),
+            )
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise RecordingError(f"damaged {path}: {error!r}") from error
 
     @classmethod
-    def of(cls, label: str, folders: Sequence[Path]) -> Release:
+    def of(cls, label: str, folders: Iterable[Path]) -> Release:
         """Return the release of the judged runs in these folders.
 
-        Raises ConfigError for a label that is no file's name, RecordingError where no run is left.
+        Raises RecordingError where no run is left.
         """
-        if not _LABEL.fullmatch(label):
-            raise ConfigError(
-                f"label {label!r}: expected letters, digits and . _ + -, a hundred at the most"
-            )
         results, unread = read_all(folders)
         if not results:
             why = "; ".join(unread[:3]) or "no folder of a run"
             raise RecordingError(f"no judged run for release {label}: {why}")
-        told = [_environment(one.folder / "manifest.json") for one in results]
-        names = sorted({name for one in told for name in one})
-        environment = {
-            name: ", ".join(sorted({one[name] for one in told if name in one})) for name in names
-        }
-        return cls(label, tuple(results), environment, tuple(unread))
+        manifests = [
+            json.loads((one.folder / "manifest.json").read_text("utf-8")) for one in results
+        ]
+        settings: dict[str, list[Facts]] = {}
+        for one, manifest in zip(results, manifests, strict=True):
+            settings.setdefault(scenario(one), []).append(_settings(manifest))
+        return cls(
+            label=label,
+            results=tuple(results),
+            environment=_together(list(map(_environment, manifests))),
+            configuration={name: _together(told) for name, told in settings.items()},
+            unread=tuple(unread),
+        )
+
+
+def named(label: str) -> str:
+    """Return the label; raises ConfigError for one that is no file's name."""
+    if not _LABEL.fullmatch(label):
+        raise ConfigError(
+            f"label {label!r}: expected letters, digits and . _ + -, a hundred at the most"
+        )
+    return label
+
+
+def scenario(one: Result) -> str:
+    """Return what was run, without which of its repeats this is."""
+    test, bracket, ids = one.test.partition("[")
+    kept = [each for each in ids.removesuffix("]").split("-") if not _REPEAT.fullmatch(each)]
+    test += f"[{'-'.join(kept)}]" if bracket and kept else ""
+    return " ".join(filter(None, (one.topology, one.variant, one.mutant, test or one.strategy)))
 
 
 def runs_in(folder: Path) -> list[Path]:
-    """Return the folders below it that hold runs."""
-    return sorted(path.parent for path in folder.glob("*/manifest.json"))
+    """Return the folders below it that hold runs which were under load."""
+    return sorted(path.parent for path in folder.glob("*/manifest.json") if loaded(path.parent))
 
 
-def _environment(path: Path) -> dict[str, str]:
-    manifest = json.loads(path.read_text("utf-8"))
-    host = manifest.get("host")
-    told = {f"host {k}": v for k, v in host.items()} if isinstance(host, dict) else {}
+def loaded(folder: Path) -> bool:
+    """Whether the run was ever under load: one that was not has nothing to be judged by."""
+    return any((folder / name).exists() for name in _RECORDED)
+
+
+def _environment(manifest: Mapping[str, Any]) -> Facts:
+    told = {f"host {name}": value for name, value in _items(manifest.get("host"))}
     told |= {name: manifest.get(name) for name in ("engine", "tool", "git")}
     for image in manifest.get("images") or ():
         if isinstance(image, dict):
@@ -110,11 +167,66 @@ def _environment(path: Path) -> dict[str, str]:
     return {name: str(value) for name, value in told.items() if value not in (None, "")}
 
 
+def _settings(manifest: Mapping[str, Any]) -> Facts:
+    """Return what the run was set to: what was drawn, such as its seed, is none of it."""
+    told: dict[str, object] = {"rate": manifest.get("rate")}
+    for name, channel in _items(manifest.get("channels")):
+        about = {key: value for key, value in _items(channel) if key in _CHANNEL and value}
+        told[f"channel {name}"] = ", ".join(f"{key} {_short(about[key])}" for key in sorted(about))
+    for name, value in _items(manifest.get("parameters")):
+        told[f"parameter {name}"] = json.dumps(value, sort_keys=True)
+    usual = Slo().as_dict()
+    for name, value in _items(manifest.get("slo")):
+        if value != usual.get(name):
+            told[f"promise {name}"] = "none" if value is None else value
+    return {name: str(value) for name, value in told.items() if value not in (None, "")}
+
+
+_CHANNEL = ("path", "share", "think", "timeout", "keyed", "texts")
+
+
+def _items(told: object) -> Iterable[tuple[str, Any]]:
+    return told.items() if isinstance(told, dict) else ()
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _together(told: Sequence[Facts]) -> Facts:
+    """Return what all of them tell, each with all the values that it has."""
+    names = sorted({name for one in told for name in one})
+    return {name: ", ".join(sorted({one[name] for one in told if name in one})) for name in names}
+
+
 def _result(told: Mapping[str, Any]) -> Result:
-    """Return the result that `Result.as_json` told of; raises what a damaged one is met with."""
-    known = {field.name for field in fields(Result)}
-    if set(told) != known:
-        raise ValueError(f"fields {sorted(set(told) ^ known)}")
-    lists = ("downtime", "p50", "p99", "max", "faults", "expected")
-    pairs = {name: tuple(told[name]) for name in lists}
-    return Result(**{**told, **pairs, "folder": Path(told["folder"])})
+    """Return the result that `Result.as_json` told of; raises what a damaged one is met with.
+
+    A field that has a default may be missing: it came later than the file, and tells nothing.
+    """
+    kinds = get_type_hints(Result)
+    needed = {one.name for one in fields(Result) if MISSING is one.default is one.default_factory}
+    if wrong := needed - set(told) | set(told) - set(kinds):
+        raise ValueError(f"fields {sorted(wrong)}")
+    found = Result(**{name: _as(kinds[name], value, name) for name, value in told.items()})
+    if found.verdict not in WORDS or not 0 <= found.failed <= found.requests:
+        raise ValueError(f"{found.verdict[:40]}, {found.failed} of {found.requests} failed")
+    return found
+
+
+def _as(kind: Any, told: Any, what: str) -> Any:
+    """Return what was told as that type has it; raises ValueError where it is none such."""
+    args = get_args(kind)
+    if isinstance(told, dict) and get_origin(kind) is Mapping:
+        return {_as(args[0], k, what): _as(args[1], v, what) for k, v in told.items()}
+    if isinstance(told, list) and get_origin(kind) is tuple:
+        each = args[:1] * len(told) if args[1] is Ellipsis else args
+        return tuple(_as(one, value, what) for one, value in zip(each, told, strict=True))
+    if isinstance(kind, types.UnionType):
+        return None if told is None else _as(args[0], told, what)
+    if isinstance(told, str) and kind in (str, Path):
+        return kind(told)
+    number = isinstance(told, (int, float)) and not isinstance(told, bool) and math.isfinite(told)
+    if number and kind in (int, float) and kind(told) == told:
+        return kind(told)
+    raise ValueError(f"{what}: {str(told)[:40]!r}")
