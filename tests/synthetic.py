@@ -67,6 +67,7 @@ class Plan:
     trailer: Mapping[str, object] = field(default_factory=dict)
     manifest: Mapping[str, object] = field(default_factory=dict)
     marks: Sequence[tuple[float, str, Mapping[str, object]]] = ()
+    memory: Sequence[tuple[float, Mapping[str, int | None]]] = ()
 
     @property
     def length(self) -> float:
@@ -105,6 +106,10 @@ def run(folder: Path, **plan: Any) -> Path:
     _write_manifest(folder / "manifest.json", made, folder.name)
     _write_samples(folder / "samples.arrows", made, rows)
     _write_lines(folder / "events.jsonl", _marks(made))
+    if made.memory:
+        _write_lines(
+            folder / "memory.jsonl", [{"t": BEGAN + at, "bytes": told} for at, told in made.memory]
+        )
     if made.journal:
         _write_lines(folder / "journal.jsonl", _journal(made, rows, folder.name))
     log = folder / "logs" / "proxy.log"

@@ -12,12 +12,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import synthetic
 from test_capacity import OLD, recorded, requests
 
 from zdtest.capacity import capacity
 from zdtest.engine import Instance, probe, sampler
 from zdtest.engine.process import ProcessEngine
 from zdtest.memory import Held, Memory
+from zdtest.overview import COLUMNS, ways
+from zdtest.report import write_report
+from zdtest.result import Result
+from zdtest.run import judged
+from zdtest.slo import Slo
 
 MB = 1e6
 GROWN = 50_000_000
@@ -200,3 +206,25 @@ def test_the_price_is_the_most_of_the_deploy_over_the_median_before() -> None:
     assert price((12.0, {"a": 3})) is None
     assert capacity(run).memory is None, "an old recording"
     assert Held(0.0, 6.0).ratio is None
+
+
+def way(folder: Path, **plan: object) -> str:
+    """Return what is shown of the memory of the way that this run is one of."""
+    (one,) = ways([Result.read(shown(folder, **plan))])
+    return dict(COLUMNS)["peak memory MB (× before)"](one)
+
+
+def shown(folder: Path, **plan: object) -> Path:
+    judged(synthetic.run(folder, requests=1000, **plan), Slo(p99_ratio=None, p99_over=None))
+    return folder
+
+
+def test_it_is_told_beside_the_other_prices_and_a_dash_where_nobody_sampled(tmp_path: Path) -> None:
+    both = [(1.0, {"a": 40_000_000}), (2.5, {"a": 40_000_000, "b": 39_600_000})]
+    assert way(tmp_path / "sampled", memory=both) == "80 (× 1.99)"
+    page = write_report(tmp_path / "sampled").read_text()
+    assert "<td>80 (× 1.99)</td>" in page
+    assert way(tmp_path / "old") == "–"
+    page = write_report(tmp_path / "old").read_text()
+    assert '<th scope="row">peak memory MB (× before)</th><td>–</td>' in page
+    assert way(tmp_path / "refused", memory=[*both, (2.6, {"a": None})]) == "–"

@@ -91,6 +91,10 @@ class Way:
     lowest: str
     """Instances ready at the least, of how many there were."""
     peak: int
+    memory: float | None
+    """Bytes held at the most, of the run that held most; None where none sampled it."""
+    memory_ratio: float | None
+    """That to what the same run held before its deploy."""
     deploy: float | None
     rollback: float | None
     rate: float | None
@@ -111,6 +115,7 @@ class Way:
             channels.update({name: count for name, count in one.channels.items() if count})
         tightest = min(runs, key=lambda one: one.lowest - one.instances)
         masked = [one.masked for one in runs if one.masked is not None]
+        largest = max(runs, key=lambda one: one.memory or 0)
         return cls(
             topology=first.topology,
             variant=first.variant,
@@ -131,6 +136,8 @@ class Way:
             masked=sum(masked) if masked else None,
             lowest=f"{tightest.lowest} of {tightest.instances}",
             peak=max(one.peak for one in runs),
+            memory=largest.memory,
+            memory_ratio=largest.memory_ratio,
             deploy=_median(one.deploy for one in runs),
             rollback=_median(one.rollback for one in (*good, *bad)),
             rate=_median(one.rate for one in runs),
@@ -235,6 +242,13 @@ def _s(value: float | None) -> str:
     return "–" if value is None else f"{value:,.2f}"
 
 
+def megabytes(peak: float | None, ratio: float | None) -> str:
+    """Return bytes as millions, with how many times as much that is as before; a dash for None."""
+    if peak is None:
+        return "–"
+    return f"{peak / 1e6:,.0f}" + ("" if ratio is None else f" (× {ratio:.2f})")
+
+
 def _exposed(told: tuple[int, int] | None) -> str:
     return "–" if told is None else f"{told[0]:,} of {told[1]:,}"
 
@@ -251,6 +265,7 @@ COLUMNS: tuple[tuple[str, Callable[[Way], str]], ...] = (
     ("mixed ms", lambda way: _ms(way.mixed)),
     ("ready at the least", lambda way: way.lowest),
     ("peak", lambda way: str(way.peak)),
+    ("peak memory MB (× before)", lambda way: megabytes(way.memory, way.memory_ratio)),
     ("masked", lambda way: "–" if way.masked is None else str(way.masked)),
     ("deploy s", lambda way: _s(way.deploy)),
     ("back s", lambda way: _s(way.rollback)),

@@ -17,7 +17,7 @@ FILE = "memory.jsonl"
 """What the samples are called in the run's folder."""
 
 EVERY = 0.5
-"""Seconds from one sample to the next. Reading one process takes about 0.4 ms of a core."""
+"""Seconds from one sample to the next. One process takes less than a millisecond of a core."""
 
 _GONE = (FileNotFoundError, ProcessLookupError)
 

@@ -94,7 +94,8 @@ def ways_section(results: Sequence[Result]) -> str:
     ]
     note = (
         "Good releases, nothing broken on purpose. Failures are added up over the runs of a way, "
-        "latencies and times are their medians, downtime and mixed versions the most of any run. "
+        "latencies and times are their medians, downtime, mixed versions and memory the most of "
+        "any run. Memory is what the app's processes held, beside what they held before. "
         "“Of a bad release” is what failed where the new version was bad."
     )
     return (

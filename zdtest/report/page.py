@@ -20,6 +20,7 @@ from zdtest.report.frame import Frame
 from zdtest.report.headline import headline, subject, verdict_word
 from zdtest.report.masked import masked
 from zdtest.report.number import html
+from zdtest.report.price import price
 
 REPORT = "report.html"
 VERDICT = "verdict.json"
@@ -30,6 +31,7 @@ _SECTIONS = (
     evidence.throughput,
     evidence.latency,
     evidence.outages,
+    price,
     blame,
     masked,
     correctness,
