@@ -113,6 +113,14 @@ def test_a_crash_within_the_deploy_counts_against_it_and_one_before_or_after_doe
     assert capacity(recorded(OLD + crash, deploy=(5, 11))).lowest == 2
 
 
+def test_what_ends_with_the_stack_after_the_load_is_no_part_of_it() -> None:
+    """A run is judged before its stack has ended, and afterwards again: to the same price."""
+    samples = requests((5, 25, {"a": 50}))
+    after = [*went("a", 26), *went("b", 26)]
+    early, late = (recorded(m, samples, deploy=None) for m in (OLD, OLD + after))
+    assert capacity(early) == capacity(late) == Capacity(2, 2, 2, None, None, None)
+
+
 def test_load_is_told_only_of_stretches_long_enough_to_count_in() -> None:
     marks = [*OLD, event(10.2, "app.term", "a"), event(10.4, "app.ready", "a")]
     marks += [(at, "deploy.step.begin", {}) for at in np.arange(10.6, 20, 0.4)]

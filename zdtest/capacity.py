@@ -73,7 +73,10 @@ def capacity(recording: Recording) -> Capacity:
     An instance is a name: what takes a stopped one's place under its name is the same one.
     """
     window = Window.of(recording)
-    changes = _changes(recording)
+    due = recording.samples.due
+    # What ends once the load is over is no part of it, and may not have been told yet.
+    over = float(due[-1]) if len(due) else float("inf")
+    changes = [change for change in _changes(recording) if change.at <= over]
     before = [change for change in changes if change.at <= window.begin][-1:]
     within = before + [change for change in changes if window.begin < change.at <= window.end]
     ready = [len(change.ready) for change in within] or [0]
