@@ -73,6 +73,10 @@ class Scenario:
         """Note that it is now."""
         self._run.mark(name, **about)
 
+    def about(self, **more: object) -> None:
+        """Tell more of the run in its manifest; what has been told of it stays, or is told anew."""
+        self._run.about(**more)
+
     @contextmanager
     def load(
         self,
@@ -203,6 +207,7 @@ def scenario(setting: Setting, docker: Docker | None = None) -> Iterator[Scenari
             found = mutant.find(setting.mutant, found.name).made(folder / "mutant")
         raised = found.raised(setting.variant, setting.version, one.system, **setting.parameters)
         stack = tidy.enter_context(raised)
+        one.about(journal=stack.journal is not None)
         if isinstance(one.system, Containers):
             one.about(images=one.system.used())
         if isinstance(stack, Emulates) and stack.emulated:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from zdtest.claims import DOCUMENTS
+from zdtest.foreseen import foreseen, told
 from zdtest.overview import COLUMNS, VARIANTS, Judged, claims, ways
 from zdtest.report.headline import SIGNS
 from zdtest.report.number import count, html
@@ -101,6 +102,30 @@ def ways_section(results: Sequence[Result]) -> str:
     return (
         f'<section><h2>Ways to deploy</h2><p class="note">{note}</p>'
         f"{_table('Ways to deploy', head, rows, 'sorts')}</section>"
+    )
+
+
+def foreseen_section(results: Sequence[Result]) -> str:
+    """Return how much had the cause known beforehand; nothing where none was told."""
+    found = foreseen(results)
+    if not found:
+        return ""
+    head = _head(("scenario", "what is to blame", "runs", "failed", "as foreseen", "unknown"))
+    rows = [
+        f'<tr><th scope="row">{html(one.scenario.replace("_", " "))}</th>'
+        f'<td class="wrap">{html(" or ".join(one.causes))}</td><td>{count(one.runs)}</td>'
+        f"<td>{count(one.failed)}</td><td>{count(one.right)} ({html(one.share)})</td>"
+        f"<td>{count(one.unknown)}</td></tr>"
+        for one in found
+    ]
+    note = (
+        "Where a configuration is known to be bad, what is to blame was told before it ran, from "
+        "its document and its programs' sources, and the failures' causes are held to it."
+    )
+    return (
+        f'<section><h2>Whose fault, as foreseen</h2><p class="note">{note} '
+        f"{html(told(found).removeprefix('blame: '))}.</p>"
+        f"{_table('Causes as foreseen', head, rows)}</section>"
     )
 
 
