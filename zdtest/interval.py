@@ -13,28 +13,34 @@ CONFIDENCE = 0.95
 """How often a bound holds; both bounds of a pair together hold at least 90 % of the time."""
 
 
-def upper_rate(failed: int, requests: int, confidence: float = CONFIDENCE) -> float:
+def upper_rate(
+    failed: int, requests: int, confidence: float = CONFIDENCE, close: float = 0.0
+) -> float:
     """Return the highest rate at which so few failures are not yet a surprise.
 
     Clopper & Pearson (1934), one-sided. About 3 / requests when nothing failed, 1.0 when
-    nothing was asked.
+    nothing was asked. It is no more than `close` too high.
     """
     if failed >= requests:
         return 1.0
     if failed == 0:
         return -math.expm1(math.log1p(-confidence) / requests)
-    return _root(lambda rate: at_most(failed, requests, rate) > 1 - confidence)
+    return _root(lambda rate: at_most(failed, requests, rate) > 1 - confidence, close)
 
 
-def lower_rate(failed: int, requests: int, confidence: float = CONFIDENCE) -> float:
+def lower_rate(failed: int, requests: int) -> float:
     """Return the lowest rate at which so many failures are not yet a surprise."""
-    return 1 - upper_rate(requests - failed, requests, confidence) if failed else 0.0
+    return 1 - upper_rate(requests - failed, requests) if failed else 0.0
 
 
 def rates(failed: int, requests: int) -> tuple[float, float]:
-    """Return between what the failure rate lies at `CONFIDENCE`, both bounds together."""
-    each = (1 + CONFIDENCE) / 2
-    return lower_rate(failed, requests, each), upper_rate(failed, requests, each)
+    """Return between what the failure rate lies at `CONFIDENCE`, both bounds together.
+
+    To a billionth, outwards: a page has thousands of them.
+    """
+    each, close = (1 + CONFIDENCE) / 2, 1e-9
+    least = 1 - upper_rate(requests - failed, requests, each, close) if failed else 0.0
+    return max(0.0, least), upper_rate(failed, requests, each, close)
 
 
 def requests_needed(rate: float) -> int:
@@ -75,10 +81,10 @@ def at_most(hits: int, trials: int, share: float) -> float:
     return _beta(trials - hits, hits + 1, 1 - share)
 
 
-def _root(above: Callable[[float], bool]) -> float:
+def _root(above: Callable[[float], bool], close: float = 0.0) -> float:
     """Return where `above` turns false on 0..1, the side that is never too low."""
     low, high = 0.0, 1.0
-    while (middle := (low + high) / 2) not in (low, high):
+    while (middle := (low + high) / 2) not in (low, high) and high - low > close:
         low, high = (middle, high) if above(middle) else (low, middle)
     return high
 

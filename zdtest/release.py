@@ -199,16 +199,18 @@ def _together(told: Sequence[Facts]) -> Facts:
     return {name: ", ".join(sorted({one[name] for one in told if name in one})) for name in names}
 
 
+_KINDS = get_type_hints(Result)
+_NEEDED = {one.name for one in fields(Result) if MISSING is one.default is one.default_factory}
+
+
 def _result(told: Mapping[str, Any]) -> Result:
     """Return the result that `Result.as_json` told of; raises what a damaged one is met with.
 
     A field that has a default may be missing: it came later than the file, and tells nothing.
     """
-    kinds = get_type_hints(Result)
-    needed = {one.name for one in fields(Result) if MISSING is one.default is one.default_factory}
-    if wrong := needed - set(told) | set(told) - set(kinds):
+    if wrong := _NEEDED - set(told) | set(told) - set(_KINDS):
         raise ValueError(f"fields {sorted(wrong)}")
-    found = Result(**{name: _as(kinds[name], value, name) for name, value in told.items()})
+    found = Result(**{name: _as(_KINDS[name], value, name) for name, value in told.items()})
     if found.verdict not in WORDS or not 0 <= found.failed <= found.requests:
         raise ValueError(f"{found.verdict[:40]}, {found.failed} of {found.requests} failed")
     return found

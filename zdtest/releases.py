@@ -15,6 +15,9 @@ from zdtest.result import Result
 HISTORY = "history"
 """The folder of releases in one of reports."""
 
+INDEX = "index.html"
+"""Its page."""
+
 LAST = 20
 """So many are looked at where nothing else is asked for."""
 

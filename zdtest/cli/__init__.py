@@ -94,6 +94,7 @@ _VERBS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
     "report": (judge.add_report, "draw recorded runs again"),
     "release": (releases.add_release, "keep what the runs of a release said in one file"),
     "compare": (releases.add_compare, "say what got worse and better between two releases"),
+    "history": (releases.add_history, "draw all the releases that were kept side by side"),
     "up": (stacks.add_up, "raise a topology and leave it running"),
     "down": (stacks.add_down, "end what `up` left running"),
     "clean": (stacks.add_clean, "list and remove what killed runs left behind"),

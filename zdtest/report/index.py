@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from zdtest.compare import Comparison
 from zdtest.errors import RecordingError
 from zdtest.release import loaded
-from zdtest.releases import HISTORY, Releases
-from zdtest.report.comparison import LABEL, NOTE, differences, tally
+from zdtest.releases import HISTORY, INDEX, Releases
+from zdtest.report.comparison import since_line, since_section
 from zdtest.report.headline import SIGNS, subject, verdict_word, when
 from zdtest.report.multiples import multiples
 from zdtest.report.number import NOTHING, count, html, real, span
@@ -53,47 +52,18 @@ class _Run:
         return cls(folder, manifest, verdict, wall or 0.0)
 
 
-@dataclass(frozen=True, slots=True)
-class _Since:
-    """What changed since the last release, and which releases could not be read."""
-
-    found: Comparison | None
-    unread: tuple[str, ...]
-
-    @classmethod
-    def of(cls, results: list[Result], history: Path) -> _Since:
-        releases = Releases.read(history)
-        return cls(releases.since(results), releases.unread)
-
-    def line(self) -> str:
-        if self.found is None:
-            return ""
-        label = html(self.found.old.label, LABEL)
-        return f'<p class="what"><a href="#since">Since {label}</a>: {html(tally(self.found))}</p>'
-
-    def section(self, base: Path) -> str:
-        """Return the section; nothing where no release was kept before these runs."""
-        if self.found is None:
-            return unread_section(self.unread, "Releases not read")
-        page = _link(base / HISTORY / "index.html", base)
-        more = f' <a href="{page}">All releases</a>' if page else ""
-        return (
-            f'<section id="since"><h2>Since {html(self.found.old.label, LABEL)}</h2>'
-            f'<p class="note">{html(NOTE, 800)}{more}</p>{differences(self.found)}</section>'
-            f"{unread_section(self.unread, 'Releases not read')}"
-        )
-
-
 def write_index(folders: Iterable[Path], out: Path) -> Path:
     """Write the first page of the runs in `folders` at `out` and return its path.
 
     It has the claims that they check, the ways to deploy side by side, what changed since the
-    newest release in the folder `history` beside it, and all of them, the newest first. A folder that holds no run is left out; a run without a verdict is listed as not judged,
-    and is in no figure. Raises RecordingError when the page cannot be written.
+    newest release in the folder `history` beside it, and all of them, the newest first. A folder
+    that holds no run is left out; a run without a verdict is listed as not judged, and is in no
+    figure. Raises RecordingError when the page cannot be written.
     """
     folders = [folder for folder in folders if (folder / "manifest.json").is_file()]
     results, unread = read_all(filter(loaded, folders))
-    since = _Since.of(results, out.parent / HISTORY)
+    releases = Releases.read(out.parent / HISTORY)
+    since = releases.since(results)
 
     def link(one: Result) -> str:
         return _link(one.folder / REPORT, out.parent)
@@ -104,9 +74,11 @@ def write_index(folders: Iterable[Path], out: Path) -> Path:
     head = "".join(f'<th scope="col">{name}</th>' for name in heads)
     rows = "\n".join(f"<tr>{_row(run, out.parent)}</tr>" for run in runs)
     body = (
-        f"<h1>{_title(results)}</h1>{claims_section(results, link)}{ways_section(results)}"
+        f"<h1>{_title(results)}</h1>{since_line(since)}"
+        f"{claims_section(results, link)}{ways_section(results)}"
         f"{multiples(results)}{foreseen_section(results)}"
-        f"{unread_section(unread)}<h2>Runs</h2>"
+        f"{since_section(since, _link(out.parent / HISTORY / INDEX, out.parent))}"
+        f"{unread_section((*unread, *releases.unread))}<h2>Runs</h2>"
         f'<div class="scroll"><table class="sorts">'
         f"<caption>{count(len(runs))} runs, the newest first</caption>"
         f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
