@@ -8,6 +8,7 @@ from zdtest import Inconclusive, Slo, SloViolation, rolling
 
 
 @pytest.mark.topology("in_place", boot=0.0)
+@pytest.mark.causes("dead", "died", "unready")
 def test_an_unannounced_outage_is_seen(zd):
     """Nobody marks it and no deploy runs: the server is killed and started again."""
     with zd.load(rate=200):

@@ -117,8 +117,8 @@ def test_a_frozen_server_hardened(zd):
 
 @BOTH
 @pytest.mark.claim("4a", source="004", says="no server left: an error for all, and back by itself")
-# Back again and not registered yet: the balancer says 500 by itself, and keeps no log of requests.
-@pytest.mark.causes("dead", "unready", "fault")
+# Also back again and not registered yet: then the document's balancer says that it has nobody.
+@pytest.mark.causes("dead", "unready", "nobody")
 def test_both_servers_down(zd, variant):
     """Nothing holds here. What differs is what users are told, and what they may do about it."""
     with (

@@ -94,6 +94,7 @@ def test_good_pings_and_no_service_ejected(zd):
 @pytest.mark.claim("4a", source="004", says="a server that does not answer is taken out")
 @pytest.mark.topology("custom_lb", **PINGED)
 @pytest.mark.xfail(raises=SloViolation, strict=True, reason="until the third miss it is asked")
+@pytest.mark.causes("fault")
 def test_connections_to_one_server_are_reset(zd):
     with (
         zd.load(rate=150, channels=CLIENTS, **QUICK),

@@ -41,6 +41,7 @@ def by_hand(zd, during) -> list[str]:
     ],
 )
 @pytest.mark.xfail(raises=SloViolation, strict=True, reason="a task is ended with what it has")
+@pytest.mark.causes("stopped", "unready", "dead", "reload")
 def test_an_update(zd, scale):
     """0c as well: `curl` once a second is content with the very same update."""
     with zd.load(rate=110, channels=CLIENTS, timeout="20s", **QUICK):
@@ -80,6 +81,7 @@ SHORT = 0.02
 @pytest.mark.claim("0b", source="000", says="one at a time, ten seconds apart: two always serve")
 @pytest.mark.topology("haproxy_swarm", variant="documented", scale=SHORT, boot=BOOT)
 @pytest.mark.xfail(raises=SloViolation, strict=True, reason="the delay counts from a start")
+@pytest.mark.causes("nobody", "unready")
 def test_an_update_to_what_boots_for_long(zd):
     with zd.load(rate=100, channels=NO_SLOW, **QUICK):
         zd.deploy("v2", scripted())  # and `docker service update` looks on for five seconds more

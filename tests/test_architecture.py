@@ -158,7 +158,10 @@ def test_nothing_imports_the_plugin_or_the_command():
         ("faults", {"faults", "topology", "engine", "duration", "errors", "eventlog"}),
         ("arrows", {"errors"}),
         ("jsonlines", set()),
-        ("recording", {"errors", "sample", "journal", "proxylog", "arrows", "beside", "memory"}),
+        (
+            "recording",
+            {"errors", "sample", "journal", "proxylog", "arrows", "beside", "memory", "unasked"},
+        ),
     ],
 )
 def test_imports_run_one_way(below, allowed):

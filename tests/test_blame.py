@@ -23,6 +23,7 @@ AT = 2.0
 """When the failed requests are due, seconds after the first."""
 
 BORN = {"t": 0.1, "event": "started"}
+FAULT = [(1.0, "fault.begin", {"fault": "kill a"}), (3.0, "fault.end", {"fault": "kill a"})]
 OPEN = {"t": 0.5, "event": "ready", "port": 8081}
 
 
@@ -49,6 +50,7 @@ def trial(tmp_path: Path) -> Callable[..., Told]:
         marks: Sequence[tuple[float, str, Mapping[str, object]]] = (),
         journal: Sequence[Mapping[str, Any]] = (),
         proxy: Sequence[Mapping[str, Any]] = (),
+        balancer: Sequence[Mapping[str, Any]] = (),
         doubtful: bool = False,
         status: int = 0,
         instance: str = "",
@@ -68,6 +70,13 @@ def trial(tmp_path: Path) -> Callable[..., Told]:
         _journal(folder / "journal.jsonl", journal, ids)
         if proxy:
             _log(folder / "logs" / "proxy.log", proxy, ids)
+        (folder / "logs").mkdir(exist_ok=True)
+        lines = [
+            json.dumps({**line, "id": one if line["id"] == "ID" else line["id"]})
+            for line in balancer
+            for one in ids
+        ]
+        (folder / "logs" / "balancer.log").write_text("\n".join(lines))
         recording = Recording.read(folder)
         samples = recording.samples
         if status:
@@ -208,6 +217,21 @@ def test_an_address_that_never_answered_is_a_server_that_is_not_there(trial):
 def test_a_proxy_that_asked_nobody_had_nobody(trial):
     told = trial("http_5xx", status=502, journal=[BORN, OPEN], proxy=[ALIVE, asked("backend", 502)])
     assert told.cause == "nobody"
+
+
+def test_a_balancer_that_says_that_it_had_nobody_had_nobody(trial):
+    """Also where a server is back and the balancer has not noticed: it is none that it knows of."""
+    back = {"event": "failed", "target": None, "id": "ID", "reason": "no usable server"}
+    told = trial("http_5xx", balancer=[back], journal=[BORN, OPEN], marks=FAULT, status=500)
+    assert told.cause == "nobody"
+    assert told.why == "the balancer answered 500: it knew of no usable server"
+    for other in ({"target": "127.0.0.1:8081"}, {"event": "missed"}, {"id": "another"}, {"id": 3}):
+        odd = {**back, **other}
+        assert trial("http_5xx", balancer=[odd], journal=[BORN, OPEN], marks=FAULT).cause == "fault"
+    hardened = {name: value for name, value in back.items() if name != "target"}
+    assert trial("http_5xx", balancer=[hardened], marks=FAULT).cause == "fault"
+    cut = trial("reset", balancer=[back], journal=[BORN, OPEN], marks=FAULT)
+    assert cut.cause == "fault", "what was said is not what the user got"
 
 
 @pytest.mark.parametrize("journal", [[BORN, OPEN], [BORN, OPEN, HAD_IT]])

@@ -238,6 +238,8 @@ class _Court:
             return down
         if one.passage is not None and not one.passage.attempts and one.status in (502, 503):
             return "nobody", f"the proxy answered {one.status} by itself"
+        if one.id in self._recording.unasked and one.outcome == Outcome.http_5xx:
+            return "nobody", f"the balancer answered {one.status}: it knew of no usable server"
         asked = self._asked(one)
         for life in asked:
             if life.started <= one.done and life.ready > one.sent and life.gone > one.sent:

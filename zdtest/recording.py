@@ -43,6 +43,7 @@ from zdtest.journal import Journal
 from zdtest.memory import Memory
 from zdtest.proxylog import ProxyLog
 from zdtest.sample import CHANNELS, Mark, Outcome, Sample
+from zdtest.unasked import unasked
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -220,6 +221,8 @@ class Recording:
     """The writes asked again under their key (`RETRY`), None where they carried none."""
     memory: Memory | None = field(repr=False, default=None)
     """What the app's instances held, None where nobody sampled it."""
+    unasked: frozenset[str] = field(repr=False, default=frozenset())
+    """The ids of requests that a balancer without such a log says that it gave to no server."""
 
     @property
     def run(self) -> str:
@@ -277,6 +280,7 @@ class Recording:
             messages=Beside.read(folder / "messages.arrows", MESSAGE),
             retries=Beside.read(folder / "retries.arrows", RETRY),
             memory=Memory.read(folder / "memory.jsonl"),
+            unasked=unasked(folder / "logs" / "balancer.log"),
         )
 
 
