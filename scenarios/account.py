@@ -17,6 +17,10 @@ from zdtest.sample import CHANNELS, Outcome
 # which says nothing about a balancer. An outage shorter than a hole that the report lists is not
 # excluded. Where a fault makes users wait, the scenario says for how long by what was recorded.
 UNINTERRUPTED = Slo(p99_ratio=None, p99_over=None, slow=None, hole="1s")
+# A bad release is given up: nobody notices, and in the end only the old version answers.
+ABORTED = dataclasses.replace(UNINTERRUPTED, deploy="aborted")
+# A bad canary has users until somebody sees that it is bad: that few.
+SEEN_BY_FEW = dataclasses.replace(ABORTED, failed=5)
 # A POST in flight on a server that dies is lost, whatever a balancer does, and is counted apart.
 SAFE = dataclasses.replace(UNINTERRUPTED, channels=("new", "reused"))
 

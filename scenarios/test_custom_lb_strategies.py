@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -103,7 +105,7 @@ def test_a_bad_canary_is_taken_back(zd):
     aborted = pytest.raises(DeployFailed, match="canary aborted: ")
     with zd.load(rate=RATE, baseline="2s"), aborted:
         zd.deploy("v2", canary((5, 25, 100)))
-    verdict = zd.judge(PROMISED)
+    verdict = zd.expect(dataclasses.replace(PROMISED, deploy="aborted", failed=5))
     recording = Recording.read(zd.folder)
     samples = recording.samples
     exposed = next(m.about["exposed"] for m in recording.marks if m.name == "deploy.abort")

@@ -31,6 +31,7 @@ AT_ONCE = 0.5
 CRASHES = {"scale": 0.01, "releases": {"v2": {"release": "crash"}}}
 # nginx closes idle connections when it reloads, and a request that was sent at that very moment is
 # reset. That is chance, so those who keep connections are judged apart.
+ABORTED = dataclasses.replace(UNINTERRUPTED, deploy="aborted")
 FRESH = dataclasses.replace(UNINTERRUPTED, channels=("new", "slow"))
 
 
@@ -124,8 +125,7 @@ def test_docker_exec_without_a_terminal(zd):
 def test_a_version_that_does_not_start(zd, variant):
     with zd.load(rate=RATE, **QUICK), pytest.raises(DeployFailed):
         zd.deploy("v2", scripted())
-    verdict = zd.judge(UNINTERRUPTED)
-    assert verdict.failed == 0
+    verdict = zd.expect(ABORTED)
     assert verdict.requests > 300
     assert zd.stack.running(zd.stack.instances[0]) == "v1"
 
@@ -193,6 +193,7 @@ LONG = "new=4@/api,slow=4@/1000~1s,write=1@/orders"
 @pytest.mark.claim("1d", source="001", says="the old version runs on for who is with it")
 @pytest.mark.topology("nginx_switch", variant="documented", boot=0.0)
 @pytest.mark.xfail(raises=SloViolation, strict=True, reason="the next deploy kills who is with it")
+@pytest.mark.causes("died")
 def test_two_deploys_in_a_row(zd):
     with zd.load(rate=100, channels=LONG, **QUICK):
         zd.deploy("v2", scripted())
@@ -256,7 +257,7 @@ def test_a_bad_canary_is_taken_back_from_nginx(zd):
     aborted = pytest.raises(DeployFailed, match="canary aborted: ")
     with zd.load(rate=RATE, channels=ONCE, **QUICK), aborted:
         zd.deploy("v2", canary((5, 25, 100)))
-    verdict = zd.judge(UNINTERRUPTED)
+    verdict = zd.expect(dataclasses.replace(ABORTED, failed=5))
     recording = Recording.read(zd.folder)
     samples = recording.samples
     exposed = next(m.about["exposed"] for m in recording.marks if m.name == "deploy.abort")

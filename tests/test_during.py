@@ -127,7 +127,9 @@ def test_a_failing_command_is_4_with_its_output_and_the_verdict(runs):
     assert err.startswith("zdtest: the command exited 7: sh -c")
     assert err.endswith("doing\noops\n")
     assert "0 of " in out
-    assert verdict(folder)["verdict"] == "holds"
+    judged = verdict(folder)
+    assert judged["verdict"] == "inconclusive"
+    assert judged["reasons"][0].startswith("inconclusive: the deploy failed: ")
     assert json.loads((folder / "manifest.json").read_text())["command"] == [*CASES["fails"][0]]
 
 

@@ -292,6 +292,17 @@ def replies(*told: tuple[float, float, str, int], channel: str = "new") -> Sampl
     return Samples.from_rows(rows, ("", "v1", "v2"))
 
 
+def together(*parts: Samples) -> Samples:
+    """Return the samples of all, one after the other."""
+    apart = ("versions", "instances")
+    columns = {
+        name: np.concatenate([getattr(one, name) for one in parts])
+        for name in Samples.__slots__
+        if name not in apart
+    }
+    return Samples(**columns, **{name: getattr(parts[0], name) for name in apart})
+
+
 def test_a_session_that_moves_to_the_new_version_once_never_went_back():
     samples = replies((1, 2, "v1", 0), (2, 3, "v2", 0), (4, 5, "v2", 0), (4, 5, "v1", 1))
     assert backwards(samples, "r", "v2") == Found(0)
@@ -312,16 +323,7 @@ def test_sessions_of_two_channels_are_two_clients():
     rows = [replies((1, 2, "v2", 0)), replies((3, 4, "v1", 0), channel="reused")]
     samples = rows[1].where(slice(0, 1))
     assert backwards(samples, "r", "v2").count is None
-    both = Samples(
-        **{
-            name: np.concatenate([getattr(one, name) for one in rows])
-            for name in Samples.__slots__
-            if name not in ("versions", "instances")
-        },
-        versions=rows[0].versions,
-        instances=rows[0].instances,
-    )
-    assert backwards(both, "r", "v2").count == 0
+    assert backwards(together(*rows), "r", "v2").count == 0
 
 
 @pytest.mark.parametrize("new", [None, "", "v3"])
@@ -339,12 +341,26 @@ def test_subscribers_of_a_stream_go_back_where_their_sessions_tell_them_apart():
 
 
 def test_a_reply_of_the_old_version_after_the_deploy_has_settled_is_stale():
-    samples = replies((1, 2, "v1", 0), (3, 4, "v2", 0), (5, 6, "v1", 1), (5, 6, "", 2))
+    samples = replies((1, 2, "v1", 0), (3, 4, "v2", 0), (5, 6, "v1", 1))
     found = stale(samples, "r", "v2", 4.5)
     assert (found.count, found.witnesses[0].id) == (1, "r-00000002")
     assert found.witnesses[0].told == "answered by v1 500 ms after v2 had settled"
     assert stale(samples, "r", "v2", 5.0) == Found(0)
     assert stale(samples, "r", "v2", 4.5, ["reused"]) == Found(0)
+
+
+def test_who_tells_no_version_where_others_do_may_be_anybody_and_is_stale():
+    """A default page answers 200 as well."""
+    found = stale(replies((1, 2, "v1", 0), (3, 4, "v2", 0), (5, 6, "", 1)), "r", "v2", 4.5)
+    assert found.count == 1
+    assert found.witnesses[0].told.startswith("answered by one that tells no version 500 ms after")
+
+
+def test_a_channel_whose_replies_never_tell_a_version_has_none_that_are_stale():
+    both = together(
+        replies((1, 2, "v1", 0), (3, 4, "v2", 0)), replies((5, 6, "", 0), channel="reused")
+    )
+    assert stale(both, "r", "v2", 4.5) == Found(0)
 
 
 @pytest.mark.parametrize(

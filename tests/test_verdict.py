@@ -628,6 +628,60 @@ def test_a_channel_without_an_ok_reply_is_inconclusive(judged):
     assert only_reason(verdict) == "inconclusive: channel idle has no ok reply"
 
 
+def test_a_channel_that_the_deploy_went_by_is_inconclusive(judged):
+    """It may have answered all along; what the deploy does to it nobody has seen."""
+    rare = {"new": 4.0, "slow": 0.002}
+    verdict = judged(channels=rare, deploy=(6.0, 8.0), switch=7.0)
+    assert verdict.verdict == "inconclusive"
+    assert only_reason(verdict).endswith("no request of channel slow fell inside the deploy window")
+
+
+FAILED = [(13.4, "deploy.end", {"version": "v2", "error": "v2 is not well"})]
+
+
+def test_a_deploy_that_failed_proves_nothing_of_deploys(judged):
+    verdict = judged(deploy=(6.0, float("inf")), switch=10.0, marks=FAILED)
+    assert only_reason(verdict) == "inconclusive: the deploy failed: v2 is not well"
+
+
+def test_a_bad_release_that_is_given_up_holds_where_that_is_promised(judged):
+    bad = {"deploy": (6.0, float("inf")), "switch": 99.0, "manifest": {"old_version": "v1"}}
+    assert judged("deploy=aborted", marks=FAILED, **bad).verdict == "holds"
+
+
+def test_a_bad_release_that_is_not_given_up_breaks_that_promise(judged):
+    verdict = judged("deploy=aborted,stale=none")
+    assert only_reason(verdict) == "the deploy was done, promised was that it is aborted"
+    assert verdict.verdict == "broken"
+
+
+def test_after_a_deploy_was_given_up_the_new_version_is_stale(judged):
+    verdict = judged(
+        "deploy=aborted",
+        deploy=(6.0, float("inf")),
+        switch=10.0,
+        marks=FAILED,
+        manifest={"old_version": "v1"},
+    )
+    assert verdict.verdict == "broken"
+    assert "replies not from v1 after the deploy, allowed 0" in only_reason(verdict)
+
+
+def test_who_promises_sessions_no_way_back_has_to_tell_a_version(judged):
+    verdict = judged("backwards=0,stale=none", switch=99.0, manifest={"new_version": None})
+    assert only_reason(verdict).endswith("whether a session went back is unknown")
+
+
+@pytest.mark.parametrize("name", ["lost", "twice", "phantom", "early"])
+def test_a_journal_that_the_app_keeps_and_that_is_gone_is_inconclusive(judged, name):
+    """Without it a promise of what it tells would be kept by nobody's looking."""
+    others = ",".join(f"{one}=none" for one in ("lost", "twice", "phantom", "early") if one != name)
+    verdict = judged(others, journal=False, manifest={"journal": True})
+    assert verdict.verdict == "inconclusive"
+    assert f"lacks what tells {name}" in only_reason(verdict)
+    assert judged(others, journal=False).verdict == "holds"
+
+
 def test_requests_that_the_generator_could_not_send_are_inconclusive_and_never_failed(judged):
     verdict = judged(outages=[(8.0, 8.1, "unsent", None)])
     assert verdict.verdict == "inconclusive"

@@ -73,7 +73,10 @@ class Evidence:
             failed=failed,
             doubtful=doubts.failure(samples, failed),
             history=History.of(
-                recording, _new_version(recording), settled=_settled(recording, window, slo)
+                recording,
+                _new_version(recording),
+                stays=_stays(recording, slo),
+                settled=_settled(recording, window, slo),
             ),
             masked=Masked.of(recording),
         )
@@ -202,6 +205,17 @@ class Evidence:
         named: Any = self.recording.manifest.get("new_version")
         return None if named is None else str(named)
 
+    @property
+    def stays(self) -> str | None:
+        """The version that alone answers once the deploy is over, where it is named."""
+        return _stays(self.recording, self.slo)
+
+    @property
+    def failure(self) -> str:
+        """What the last deploy failed by, "" where it did not."""
+        ends = [mark for mark in self.recording.marks if mark.name == "deploy.end"]
+        return str(ends[-1].about.get("error", "")) if ends else ""
+
     def replies(self, version: str | None, *phases: int) -> int:
         """Return how many ok replies came from `version` (in these phases, else in all)."""
         if version not in self.samples.versions or not version:
@@ -216,12 +230,12 @@ class Evidence:
         return np.flatnonzero(ok & (self.samples.channel != _CONTROL))
 
     def stale(self, channels: tuple[str, ...]) -> Found:
-        """Return the ok replies not from the new version though the deploy had settled.
+        """Return the ok replies not from the version that stays though the deploy had settled.
 
-        None where the new version was not named or never seen: then nothing was deployed.
+        None where that was not named or never seen: then nothing was deployed.
         """
         settled = _settled(self.recording, self.window, self.slo)
-        return stale(self.samples, self.recording.run, self.new_version, settled, channels)
+        return stale(self.samples, self.recording.run, self.stays, settled, channels)
 
     def mixed(self) -> float:
         """Return the seconds of due time in which both versions answered.
@@ -253,6 +267,13 @@ def _settled(recording: Recording, window: Window, slo: Slo) -> float | None:
     """Return from when on only the new version should answer, None where that was not told."""
     named = recording.manifest.get("new_version") is not None
     return window.end + slo.converge if named and window.ended else None
+
+
+def _stays(recording: Recording, slo: Slo) -> str | None:
+    """Return the version that alone should answer in the end: the old one after an abort."""
+    name = "old_version" if slo.deploy == "aborted" else "new_version"
+    named: Any = recording.manifest.get(name)
+    return None if named is None else str(named)
 
 
 def _new_version(recording: Recording) -> str | None:

@@ -42,7 +42,7 @@ def findings(evidence: Evidence) -> list[Finding]:
     """Return what was found against each promise, in the order of the `Slo`."""
     checks = (
         *(_failed, _wrong, _p99, _slow, _writes, _arrivals, _backwards),
-        *(_streams, _stale, _masked, _longest, _downtime, _rate),
+        *(_streams, _stale, _deploy, _masked, _longest, _downtime, _rate),
     )
     return [found for check in checks for found in check(evidence)]
 
@@ -134,8 +134,11 @@ def _streams(evidence: Evidence) -> Iterator[Finding]:
 
 def _backwards(evidence: Evidence) -> Iterator[Finding]:
     text = "{} replies sent a session back from the new version"
-    found = evidence.history.backwards
-    yield from _checked(evidence, "backwards", evidence.slo.backwards, found, text)
+    found, allowed = evidence.history.backwards, evidence.slo.backwards
+    if allowed is not None and found.count is None:
+        told = "no reply told the new version, so whether a session went back is unknown"
+        yield Finding("backwards", told, False)
+    yield from _checked(evidence, "backwards", allowed, found, text)
 
 
 def _checked(
@@ -147,9 +150,14 @@ def _checked(
 
 
 def _stale(evidence: Evidence) -> Iterator[Finding]:
-    text = f"{{}} replies not from {evidence.new_version} after the deploy"
+    text = f"{{}} replies not from {evidence.stays} after the deploy"
     found = evidence.stale(evidence.channels)
     yield from _checked(evidence, "stale", evidence.slo.stale, found, text)
+
+
+def _deploy(evidence: Evidence) -> Iterator[Finding]:
+    if evidence.slo.deploy == "aborted" and evidence.window.ended and not evidence.failure:
+        yield Finding("deploy", "the deploy was done, promised was that it is aborted", True)
 
 
 def _masked(evidence: Evidence) -> Iterator[Finding]:

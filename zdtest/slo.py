@@ -36,7 +36,8 @@ _DURATIONS = (
     "stall",
     "hole",
 )
-_RULES = ("converge", "merge", "stall", "hole", "min_requests")
+_DEPLOYS = ("done", "aborted")
+_RULES = ("converge", "merge", "stall", "hole", "min_requests", "deploy")
 """These say how to judge rather than what is promised: they cannot be switched off."""
 
 
@@ -73,7 +74,13 @@ class Slo:
     repeats: int | None = None
     """How many numbered messages may come again in the streams, reconnections included."""
     stale: int | None = 0
-    """How many replies may come from another version than the new one after the deploy's end."""
+    """How many replies may come from another version than the new one after the deploy's end, or
+    than the old one where the deploy is to be aborted."""
+    deploy: str = "done"
+    """What becomes of the deploy: ``done``, or ``aborted`` where a bad release has to be given up.
+
+    After an aborted one only the old version is to answer.
+    """
     masked: int | None = None
     """How many requests may be answered ok though the proxy had to try again."""
     converge: float = 0.0
@@ -143,6 +150,10 @@ def _value(name: str, given: Any) -> Any:
         return None
     if name == "channels":
         return _channels(given)
+    if name == "deploy":
+        if given not in _DEPLOYS:
+            raise unknown("slo deploy", str(given), _DEPLOYS)
+        return given
     if isinstance(given, bool) or not isinstance(given, (str, int, float)):
         raise ConfigError(f"slo {name}={given!r}: expected a number, a duration or none")
     if name in _DURATIONS:

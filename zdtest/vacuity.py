@@ -22,7 +22,7 @@ def reasons(evidence: Evidence) -> list[str]:
     """Return everything that keeps the run from proving that its promises hold."""
     rules = (
         *(_interrupted, _trailer, _workers, _numbers, _schedule, _rate, _generator),
-        *(_deploy, _watched, _version, _requests, _channels, _proxy),
+        *(_deploy, _watched, _version, _requests, _channels, _journal, _proxy),
     )
     return [reason for rule in rules for reason in rule(evidence)]
 
@@ -123,6 +123,8 @@ def _deploy(evidence: Evidence) -> Iterator[str]:
         yield "no deploy was marked in this run (deploy.begin)"
     elif not evidence.window.ended:
         yield "the deploy's end was not marked (deploy.end)"
+    elif evidence.failure and evidence.slo.deploy == "done":
+        yield f"the deploy failed: {evidence.failure}"
 
 
 def _watched(evidence: Evidence) -> Iterator[str]:
@@ -146,7 +148,7 @@ def _version(evidence: Evidence) -> Iterator[str]:
         return
     if new == old:
         yield f"old and new version are both {new}: the switch cannot be observed"
-    elif not evidence.replies(new):
+    elif not evidence.replies(new) and evidence.slo.deploy == "done":
         yield f"the new version {new} was never observed"
     elif evidence.replies(new, BASELINE) == _told(evidence) > 0:
         yield f"the new version {new} already answered every request before the deploy"
@@ -171,6 +173,18 @@ def _channels(evidence: Evidence) -> Iterator[str]:
     for channel in evidence.channels:
         if not evidence.ok(channel):
             yield f"channel {channel} has no ok reply"
+        elif evidence.window.marked and not evidence.requests((channel,), DEPLOY):
+            yield f"no request of channel {channel} fell inside the deploy window"
+
+
+def _journal(evidence: Evidence) -> Iterator[str]:
+    """Where the app keeps a journal, a promise that takes it is not kept by its being lost."""
+    if not evidence.recording.manifest.get("journal"):
+        return
+    for name in ("lost", "twice", "phantom", "early"):
+        promised = getattr(evidence.slo, name) is not None
+        if promised and getattr(evidence.history, name).count is None:
+            yield f"the app's journal is missing, or lacks what tells {name}: that is unknown"
 
 
 def _proxy(evidence: Evidence) -> Iterator[str]:

@@ -93,11 +93,18 @@ class History:
     """Streams asked to go on after a message: where there was none, nor was that."""
 
     @classmethod
-    def of(cls, recording: Recording, new: str | None, *, settled: float | None = None) -> History:
+    def of(
+        cls,
+        recording: Recording,
+        new: str | None,
+        *,
+        stays: str | None = None,
+        settled: float | None = None,
+    ) -> History:
         """Return the history of `recording`, whose new version is `new` where one is known.
 
-        From `settled` on, seconds on its clock, nothing but the new version should answer; None
-        where that is not known.
+        From `settled` on, seconds on its clock, nothing but the version that `stays` (by default
+        `new`) should answer; None where that is not known.
         """
         samples, run = recording.samples, recording.run
         lines = None if recording.journal is None else Journal.of(recording.journal)
@@ -119,7 +126,7 @@ class History:
             twice=Found(told.twice, told.twice_seen),
             key_lost=_key_lost(recording, lines),
             backwards=backwards(samples, run, new, streams=_told_apart(channels)),
-            stale=stale(samples, run, new, settled),
+            stale=stale(samples, run, stays or new, settled),
             cut=cut(samples, run),
             altered=altered(samples, run, channels),
             odd=odd(samples, run, channels),

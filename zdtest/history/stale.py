@@ -27,7 +27,9 @@ def stale(
 ) -> Found:
     """Return the ok replies of another version than `new` to requests due after `settled`.
 
-    None where nothing settled, or nothing was deployed: no ok reply of the new version. O(n).
+    One that tells no version is of another on a channel whose replies tell theirs: it may be
+    anybody's. None where nothing settled, or nothing was deployed: no ok reply of the new version.
+    O(n).
     """
     if settled is None or not new or new not in samples.versions:
         return UNKNOWN
@@ -36,11 +38,13 @@ def stale(
     if not (ok & arrived).any():
         return UNKNOWN
     late = int(np.searchsorted(samples.due, settled, "right"))
-    old = ok & ~arrived & (samples.version != samples.versions.index(""))
+    untold = samples.version == samples.versions.index("")
+    telling = np.bincount(samples.channel[ok & ~untold], minlength=len(CHANNELS)) > 0
+    old = ok & ~arrived & telling[samples.channel]
     rows = np.flatnonzero((old & _on(samples, channels))[late:]) + late
     witnesses: list[Witness] = []
     for row in rows[:SHOWN].tolist():
-        who = samples.versions[samples.version[row]]
+        who = samples.versions[samples.version[row]] or "one that tells no version"
         after = f"{(samples.due[row] - settled) * 1e3:.0f} ms after {new} had settled"
         witnesses += replied(samples, run, np.array([row]), f"answered by {who} {after}")
     return Found(len(rows), tuple(witnesses))
