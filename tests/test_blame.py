@@ -14,7 +14,7 @@ import synthetic
 
 from zdtest.blame import Blame
 from zdtest.causes import CAUSES, mend
-from zdtest.lives import Life, Lives
+from zdtest.lives import NEVER, Life, Lives
 from zdtest.recording import Recording, request_id
 from zdtest.sample import CHANNELS, Outcome
 
@@ -48,7 +48,7 @@ def trial(tmp_path: Path) -> Callable[..., Told]:
         channel: str = "new",
         *,
         marks: Sequence[tuple[float, str, Mapping[str, object]]] = (),
-        journal: Sequence[Mapping[str, Any]] = (),
+        journal: Sequence[Mapping[str, Any]] | None = (),
         proxy: Sequence[Mapping[str, Any]] = (),
         balancer: Sequence[Mapping[str, Any]] = (),
         doubtful: bool = False,
@@ -59,6 +59,7 @@ def trial(tmp_path: Path) -> Callable[..., Told]:
         folder = synthetic.run(
             tmp_path / RUN,
             requests=1000,
+            channels=synthetic.CHANNEL_SHARES | {channel: 4.0},
             outages=[(AT, AT + 0.1, outcome, [channel])],
             journal=False,
             deploy=None,
@@ -67,7 +68,8 @@ def trial(tmp_path: Path) -> Callable[..., Told]:
         recording = Recording.read(folder)
         failed = np.flatnonzero(recording.samples.outcome == Outcome[outcome])[:count]
         ids = [request_id(RUN, seq) for seq in recording.samples.seq[failed].tolist()]
-        _journal(folder / "journal.jsonl", journal, ids)
+        if journal is not None:
+            _journal(folder / "journal.jsonl", journal, ids)
         if proxy:
             _log(folder / "logs" / "proxy.log", proxy, ids)
         (folder / "logs").mkdir(exist_ok=True)
@@ -307,6 +309,25 @@ def test_a_run_of_which_nobody_else_keeps_an_account_is_blamed_on_nobody(trial):
     assert trial("refused").cause == "unknown"
 
 
+@pytest.mark.parametrize("outcome", ["timeout", "closed"])
+def test_where_the_app_keeps_no_journal_nobody_is_said_to_have_been_unready(trial, outcome):
+    """When a process is ready only it can say: by the engine's account it never is."""
+    marks = [(0.1, "app.started", {"instance": "a", "version": "v1"})]
+    assert trial(outcome, marks=marks, journal=None).cause == "unknown"
+
+
+def test_what_is_left_of_a_stream_is_with_whoever_had_the_stream(trial):
+    """A stream is asked for once; its later messages have ids that nobody wrote down."""
+    marks = [
+        (0.1, "app.started", {"instance": "v1-1", "version": "v1"}),
+        (AT, "app.stopped", {"instance": "v1-1", "version": "v1"}),
+    ]
+    ready = {"t": 0.5, "event": "ready", "instance": "v1-1", "port": 8082}
+    for channel, cause in (("reused", "dead"), ("stream", "died")):
+        told = trial("truncated", channel, marks=marks, journal=[ready], instance="v1-1")
+        assert told.cause == cause
+
+
 def test_the_first_of_each_cause_are_told_with_what_would_mend_it(trial):
     blame = trial(
         journal=[BORN, OPEN, HAD_IT, {"t": AT + 0.01, "event": "term"}, stopped(AT + 0.02)],
@@ -348,6 +369,18 @@ def test_two_lives_of_one_name_are_told_apart_by_time_and_version():
     assert lives.owner("a", "v1", 8).started == 6
     assert lives.owner("a", "v2", 8).started == 4
     assert lives.owner("b", "v1", 8) is None
+
+
+def test_what_is_told_to_a_successor_is_not_told_to_the_one_that_died(tmp_path):
+    about = {"instance": "a", "version": "v1"}
+    marks = [
+        *((1.0, "app.started", about), (5.0, "app.stopped", about)),
+        *((6.0, "app.started", about), (10.0, "app.term", about)),
+    ]
+    folder = synthetic.run(tmp_path / "r", deploy=None, marks=marks, journal=False)
+    first, second = Lives.of(Recording.read(folder))
+    assert (first.told, first.ended) == (NEVER, synthetic.BEGAN + 5)
+    assert (second.told, second.ended) == (synthetic.BEGAN + 10, NEVER)
 
 
 def test_an_engine_that_says_later_that_it_started_means_the_same_life(tmp_path):

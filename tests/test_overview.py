@@ -61,6 +61,9 @@ def test_what_was_broken_on_purpose_is_known(made: Made) -> None:
     assert Result.read(made("killed", marks=KILLED)).faults == ("kill a",)
     bad = {"parameters": {"releases": {"v2": {"release": "crash"}}}, "new_version": "v2"}
     assert Result.read(made("bad", manifest=bad)).release == "crash"
+    shop = {"parameters": {"releases": {"v2": {"front": "slow:9", "coupon": "never-ready"}}}}
+    found = Result.read(made("shop", manifest={**shop, "new_version": "v2"}))
+    assert found.release == "never-ready"
     slow = {"parameters": {"releases": {"v2": {"release": "slow:50"}}}, "new_version": "v2"}
     assert Result.read(made("slow", manifest=slow)).undisturbed
 

@@ -39,6 +39,7 @@ _OWN = (Outcome.http_5xx, Outcome.http_4xx, Outcome.http_3xx, Outcome.bad_body)
 _OWN_WORDS = (*_OWN, Outcome.wrong_version)
 _LATE = (Outcome.timeout, Outcome.connect_timeout, Outcome.body_timeout)
 _CUT = (Outcome.reset, Outcome.closed, Outcome.truncated)
+_STREAM = CHANNELS.index("stream")
 _KEPT = (CHANNELS.index("reused"), CHANNELS.index("idle"))
 
 
@@ -159,6 +160,7 @@ class _Court:
         samples = self._recording.samples
         seqs = samples.seq[rows].astype(np.int64)
         arrivals, passages = self._arrivals(seqs), self._passages(seqs)
+        self._streamed(rows, arrivals)
         answered = self._answered(seqs)
         sent = np.nan_to_num(samples.lag[rows], nan=0.0) + samples.due[rows]
         done = samples.done[rows]
@@ -191,6 +193,17 @@ class _Court:
             if (life := self._lives.owner(who.instance, who.version, at)) is not None:
                 found.setdefault(seq, []).append((life, at))
         return found
+
+    def _streamed(self, rows: Rows, arrivals: dict[int, list[tuple[Life, float]]]) -> None:
+        """Add who had the streams: only the first message of one is asked for, under its id."""
+        samples = self._recording.samples
+        for row in rows[samples.channel[rows] == _STREAM].tolist():
+            name = samples.instances[samples.instance[row]]
+            version = samples.versions[samples.version[row]]
+            life = self._lives.owner(name, version, float(samples.due[row])) if name else None
+            if life is not None:
+                at = max(life.started, float(samples.due[row]))
+                arrivals.setdefault(int(samples.seq[row]), [(life, at)])
 
     def _answered(self, seqs: NDArray[np.int64]) -> set[int]:
         journal = self._recording.journal
@@ -240,7 +253,8 @@ class _Court:
             return "nobody", f"the proxy answered {one.status} by itself"
         if one.id in self._recording.unasked and one.outcome == Outcome.http_5xx:
             return "nobody", f"the balancer answered {one.status}: it knew of no usable server"
-        asked = self._asked(one)
+        # Who was ready, and whom it came to, only the app's journal tells.
+        asked = self._asked(one) if self._recording.journal is not None else []
         for life in asked:
             if life.started <= one.done and life.ready > one.sent and life.gone > one.sent:
                 ready = (
@@ -251,12 +265,13 @@ class _Court:
             if (last := min(life.gone, life.told)) <= one.done + CLOSE:
                 return "dead", f"{life} was going or gone from {self._when(last)} on"
         strange = self._strange(one)
-        for life in self._lives if strange else ():
+        for life in self._lives if strange and self._recording.journal is not None else ():
             if one.done < life.started < one.done + _NEAR:
                 return "unready", f"{life} was started only at {self._when(life.started)}"
         if strange:
             return "dead", f"nobody ever answered at {strange}"
-        if one.outcome in _LATE or one.status == 504:
+        late = one.outcome in _LATE or one.status == 504
+        if late and self._recording.journal is not None:
             return "hung", f"it waited until {self._when(one.done)} for a server that never read it"
         return None
 

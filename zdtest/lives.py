@@ -16,6 +16,8 @@ _ENDING = ("3", "9", "10", "15")
 """SIGQUIT and SIGUSR1 are how nginx and HAProxy are told to end in good order."""
 _AS_ONE = 10.0
 """Seconds by which a process and its engine may differ in when it started."""
+_SKEW = 0.05
+"""Seconds by which the engine's accounts of one process may be in another order than they were."""
 PROXIES = ("proxy", "balancer")
 """What the instance is called that all users go through."""
 
@@ -122,7 +124,10 @@ def _marked(marks: Sequence[Mark], kind: str) -> list[Life]:
             open_ones = (
                 life
                 for life in lives
-                if (life.instance, life.version) == (name, version) and getattr(life, what) == NEVER
+                if (life.instance, life.version) == (name, version)
+                and getattr(life, what) == NEVER
+                # What is told to its successor is not told to one that has ended.
+                and life.started <= mark.at <= life.ended + _SKEW
             )
             if (life := next(open_ones, None)) is not None:
                 setattr(life, what, mark.at)
