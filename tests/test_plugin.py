@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -294,3 +295,124 @@ def test_the_package_and_the_plugin_load_nothing_heavy():
 def test_pytest_starts_without_anything_heavy(inside, pytester):
     result = inside(f"import sys\ndef test_it():\n    assert not {HEAVY} & set(sys.modules)\n")
     result.assert_outcomes(passed=1)
+
+
+JUDGED = """
+    import pytest
+    from zdtest import Slo
+
+    @pytest.mark.topology("./echo")
+    def test_it(zd):
+        with zd.load(rate=100, baseline="300ms", settle="300ms"):
+            zd.mark("deploy.begin")
+            {meanwhile}
+            zd.mark("deploy.end")
+        zd.judge(Slo(p99_ratio=None, p99_over=None, slow=None, stall="3s", hole="3s",
+                     min_requests=1))
+        {then}
+"""
+DOWN = 'zd.stack.stop("echo"); zd.wait("500ms"); zd.stack.start("echo", "v1")'
+
+
+def judging(meanwhile: str = 'zd.wait("500ms")', then: str = "pass") -> str:
+    return JUDGED.format(meanwhile=meanwhile, then=then)
+
+
+def test_a_release_is_kept_of_this_sessions_runs_and_later_ones_are_never_worse(inside, pytester):
+    """Three runs of pytest, in a folder in which an older run lies."""
+    old = pytester.path / "out" / "old"
+    old.mkdir(parents=True)
+    (old / "manifest.json").write_text("{}")
+    (old / "verdict.json").write_text("{}")
+    first = inside(judging(), "--zd-report-dir", "out", "--zd-release", "v1")
+    assert first.ret == pytest.ExitCode.OK
+    first.stdout.fnmatch_lines(["release  out/history/v1.json", "history  out/history/index.html"])
+    told = json.loads((pytester.path / "out" / "history" / "v1.json").read_text())
+    assert [one["test"] for one in told["runs"]] == ["it"]
+    assert (pytester.path / "out" / "history" / "index.html").exists()
+
+    held = ("--zd-report-dir", "out", "--zd-never-worse", "out/history/v1.json")
+    again = inside(judging(), *held)
+    assert again.ret == pytest.ExitCode.OK
+    again.stdout.fnmatch_lines(["v1 -> this session", "1 scenarios without a difference*"])
+
+    worse = inside(judging(DOWN), *held, "--zd-release", "v2")
+    worse.assert_outcomes(passed=1)
+    assert worse.ret == pytest.ExitCode.TESTS_FAILED
+    worse.stdout.fnmatch_lines(
+        [
+            "report *",
+            "worse: echo documented it: verdict: ✓ holds 1 of 1 -> ✕ broken 1 of 1",
+            "FAILED 2 worse than in 'v1'",
+            "release  out/history/v2.json",
+        ]
+    )
+    page = (pytester.path / "out" / "index.html").read_text()
+    assert '<section id="since"><h2>Since v1</h2>' in page
+    assert 'href="./history/index.html"' in page
+
+    better = inside(judging(), "--zd-never-worse", "out/history/v2.json", "--zd-report-dir", "out")
+    assert better.ret == pytest.ExitCode.OK
+    better.stdout.fnmatch_lines(["better: echo documented it: verdict: *"])
+
+
+def test_neither_hides_a_failure_and_a_worker_tells_its_runs(inside, pytester):
+    failing = judging(then="raise AssertionError")
+    first = inside(failing, "--zd-release", "v1", "-p", "xdist", "-n1")
+    first.assert_outcomes(failed=1)
+    assert first.ret == pytest.ExitCode.TESTS_FAILED
+    first.stdout.fnmatch_lines(["report   reports/index.html", "release  reports/history/v1.json"])
+    again = inside(failing, "--zd-never-worse", "reports/history/v1.json")
+    assert again.ret == pytest.ExitCode.TESTS_FAILED
+    again.stdout.fnmatch_lines(["1 scenarios without a difference*"])
+
+
+def test_a_session_that_was_interrupted_keeps_no_release(inside, pytester):
+    result = inside(judging(then="raise KeyboardInterrupt"), "--zd-release", "v1")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(["FAILED no release kept: the session was interrupted"])
+    assert not (pytester.path / "reports" / "history").exists()
+
+
+HEAD = '{"schema": 2, "label": "v0", "environment": {}, "configuration": {}, "runs": []}'
+
+
+def test_what_is_held_against_nothing_is_no_pass(inside, pytester):
+    (pytester.path / "v0.json").write_text(HEAD)
+    tests = "def test_it(): pass"
+    options = ("--zd-never-worse", "v0.json", "--zd-release", "v1")
+    result = inside(tests, *options)
+    result.assert_outcomes(passed=1)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(
+        [
+            "FAILED nothing compared with 'v0': no judged run for release this session*",
+            "FAILED no release kept: no judged run for release v1*",
+        ]
+    )
+    assert inside(tests, *options, "--collect-only").ret == pytest.ExitCode.OK
+    result = inside(judging(), "--zd-never-worse", "v0.json")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(
+        ["new: 1 scenarios", "FAILED nothing compared: no scenario is in both"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("--zd-release", "a/b", "--zd-release: label 'a/b': expected letters"),
+        ("--zd-release", "", "--zd-release: label '': expected letters"),
+        ("--zd-never-worse", "none.json", "--zd-never-worse: no release at none.json: expected"),
+        ("--zd-never-worse", "bad.json", "--zd-never-worse: damaged bad.json"),
+        ("--zd-never-worse", ".", "--zd-never-worse: no judged run"),
+    ],
+)
+def test_a_release_that_means_nothing_ends_pytest_before_any_test(
+    inside, pytester, option, value, told
+):
+    (pytester.path / "bad.json").write_text(HEAD[:40])
+    result = inside("def test_it(): pass", f"{option}={value}", how=pytester.runpytest_inprocess)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert told in "\n".join(result.errlines)
+    assert "passed" not in result.stdout.str()

@@ -106,14 +106,18 @@ class Comparison:
                 found.setdefault((name, *pair), []).append(scenario)
         return found
 
-    def text(self) -> str:
-        """Return it for a terminal."""
+    def text(self, *, brief: bool = False) -> str:
+        """Return it for a terminal; in brief how many scenarios only one has, without their names.
+
+        The labels are shown as they were told: of a file that somebody wrote they may be anything.
+        """
         lines = [f"{self.old.label} -> {self.new.label}"]
         for title, changes in (("worse", self.worse), ("better", self.better)):
             lines += [f"{title}: {one.scenario}: {one.what}: {one.says}" for one in changes]
         lines.append(f"{self.same} scenarios without a difference beyond chance")
         for title, names in (("gone", self.only_old), ("new", self.only_new)):
-            lines += [f"{title}: {name}" for name in names]
+            brief_line = [f"{title}: {len(names)} scenarios"] if names else []
+            lines += brief_line if brief else [f"{title}: {name}" for name in names]
         if self.untold:
             lines.append(self.silence())
         for name, (old, new) in self.environment.items():

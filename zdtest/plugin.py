@@ -31,7 +31,7 @@ _ENGINES = ("auto", "docker", "process")
 _REPEAT = "zd_repeat"
 _MOST = 1000
 _SEED = pytest.StashKey[int]()
-_RUNS = pytest.StashKey[list[Path]]()
+_RAN = pytest.StashKey["_Ran"]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -68,11 +68,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="Leave the topologies running; `zdtest down` ends them",
     )
+    _add_releases(group)
     group.addoption(
         "--zd-full",
         action="store_true",
         help="Also run what is marked full, the guides' own timings among it",
     )
+
+
+def _add_releases(group: pytest.OptionGroup) -> None:
+    """Add what says what becomes of the session's runs at its end."""
+    told = "Keep this session's runs as a release, in history/ below the report folder"
+    group.addoption("--zd-release", metavar="LABEL", help=told)
+    told = "Fail where anything is worse, beyond chance, than in that release"
+    group.addoption("--zd-never-worse", type=Path, metavar="FILE", help=told)
 
 
 def _add_images(group: pytest.OptionGroup) -> None:
@@ -110,7 +119,24 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(str(unknown("ZD_ENGINE", engine, _ENGINES)))
     given = config.getoption("--zd-seed")
     config.stash[_SEED] = random.SystemRandom().getrandbits(32) if given is None else given
-    config.stash[_RUNS] = []
+    config.stash[_RAN] = _Ran()
+    config.pluginmanager.register(config.stash[_RAN], "zdtest-ran")
+    if config.getoption("--zd-release") is not None or config.getoption("--zd-never-worse"):
+        from zdtest.ending import Ending
+
+        config.pluginmanager.register(Ending.asked(config, config.stash[_RAN].folders))
+
+
+class _Ran:
+    """Collects the runs that the session's tests tell of, those of a worker of xdist too."""
+
+    def __init__(self) -> None:
+        self.folders: list[Path] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "teardown":
+            told = dict(report.user_properties).get("zdtest.run")
+            self.folders += [Path(str(told))] if told else []
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -305,7 +331,6 @@ def _note(item: pytest.Item, **facts: object) -> None:
 
 
 def _tell(item: pytest.Item, one: Scenario) -> None:
-    item.config.stash[_RUNS].append(one.folder)
     _note(item, run=str(one.folder))
     if (verdict := one.verdict) is not None:
         least, most = verdict.downtime
@@ -357,7 +382,7 @@ def _index(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> 
     """Write the page that lists the runs; a summary never fails what was measured."""
     from zdtest.report import write_index
 
-    runs = config.stash[_RUNS]
+    runs = config.stash[_RAN].folders
     if not runs:
         return
     out = config.getoption("--zd-report-dir") / "index.html"
