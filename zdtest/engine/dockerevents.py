@@ -13,6 +13,7 @@ from docker.errors import DockerException
 from requests.exceptions import RequestException
 
 from zdtest.engine import Marker, remains
+from zdtest.errors import ZdError
 
 _TOLD = {
     "container": {
@@ -71,7 +72,11 @@ class DockerEvents:
         # The stream ends with the engine, or by our closing it from another thread.
         with suppress(OSError, ValueError, AttributeError, DockerException, RequestException):
             for event in self._stream:
-                self._one(event)
+                try:
+                    self._one(event)
+                except (ZdError, KeyError, DockerException, RequestException) as error:
+                    # Whoever is to hear of it finds it gone already: what follows is heard.
+                    self._mark("engine.unheard", error=str(error).partition("\n")[0])
 
     def _one(self, event: Mapping[str, Any]) -> None:
         kind, what = str(event["Type"]), str(event["Action"])

@@ -154,7 +154,7 @@ class SwarmHistory:
             while not self._over.wait(_STEP):
                 try:
                     tasks = self._cluster.tasks()
-                except EngineError as error:
+                except (EngineError, KeyError) as error:
                     if not self._over.is_set():
                         self._mark("swarm.unheard", error=str(error).partition("\n")[0])
                     continue
