@@ -107,10 +107,7 @@ class Comparison:
         return found
 
     def text(self, *, brief: bool = False) -> str:
-        """Return it for a terminal; in brief how many scenarios only one has, without their names.
-
-        The labels are shown as they were told: of a file that somebody wrote they may be anything.
-        """
+        """Return it for a terminal; in brief how many scenarios only one has, without their names."""
         lines = [f"{self.old.label} -> {self.new.label}"]
         for title, changes in (("worse", self.worse), ("better", self.better)):
             lines += [f"{title}: {one.scenario}: {one.what}: {one.says}" for one in changes]
@@ -126,7 +123,8 @@ class Comparison:
             told = f"{name}: {old or UNSET} -> {new or UNSET}"
             lines.append(f"measured otherwise, {told}: {', '.join(where)}")
         lines += [f"not read: {one}" for one in (*self.old.unread, *self.new.unread)]
-        return "\n".join(lines)
+        # Names come from files: what could steer a terminal is shown as an escape.
+        return "\n".join(line if line.isprintable() else ascii(line)[1:-1] for line in lines)
 
     def as_json(self) -> dict[str, object]:
         """Return it for programs."""

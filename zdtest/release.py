@@ -95,7 +95,7 @@ class Release:
             raise RecordingError(f"damaged {path}: {error}") from error
         if not isinstance(told, dict) or told.get("schema") != SCHEMA:
             found = told.get("schema") if isinstance(told, dict) else told
-            raise RecordingError(f"{path}: schema {str(found)[:40]}, expected {SCHEMA}")
+            raise RecordingError(f"{path}: schema {repr(found)[:40]}, expected {SCHEMA}")
         try:
             return cls(
                 label=_as(str, told["label"], "label"),

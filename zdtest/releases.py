@@ -28,6 +28,8 @@ class Releases:
 
     kept: tuple[Release, ...]
     unread: tuple[str, ...]
+    older: int = 0
+    """How many more there are, which were not asked for."""
 
     @classmethod
     def read(cls, history: Path, last: int = LAST) -> Releases:
@@ -39,7 +41,7 @@ class Releases:
             except RecordingError as error:
                 unread.append(str(error))
         kept.sort(key=lambda one: (one.measured, one.label))
-        return cls(tuple(kept[-last:]), tuple(unread))
+        return cls(tuple(kept[-last:]), tuple(unread), len(kept[:-last]))
 
     def steps(self) -> list[Comparison]:
         """Return what differs from each release to the next, the newest step first."""

@@ -40,8 +40,7 @@ def write_history(releases: Releases, out: Path) -> Path:
     be written.
     """
     steps = releases.steps()
-    shown = len(releases.kept)
-    body = f"<h1>History: {'1 release' if shown == 1 else f'{count(shown)} releases'}</h1>"
+    body = f"<h1>History: {_many(releases)}</h1>"
     if steps:
         body += (
             f'<p class="what"><strong>{html(steps[0].new.label, LABEL)}</strong> since '
@@ -54,6 +53,13 @@ def write_history(releases: Releases, out: Path) -> Path:
             f"{_steps(steps)}</section>"
         )
     return publish(out, "zdtest history", body + _scenarios(releases), script="sort.js")
+
+
+def _many(releases: Releases) -> str:
+    shown, older = len(releases.kept), releases.older
+    if older:
+        return f"the last {count(shown)} of {count(shown + older)} releases"
+    return "1 release" if shown == 1 else f"{count(shown)} releases"
 
 
 def _steps(steps: Sequence[Comparison]) -> str:
