@@ -15,6 +15,7 @@ from zdtest.claims import CLAIMS, DOCUMENTS
 from zdtest.cli import main
 from zdtest.overview import as_json, claims, markdown, ways
 from zdtest.report import write_index
+from zdtest.report.overview import claims_section
 from zdtest.result import Result, read_all, worst
 from zdtest.run import judged
 from zdtest.slo import Slo
@@ -81,6 +82,27 @@ def test_a_claims_verdict_is_the_worst_of_the_undisturbed_runs(made: Made) -> No
     assert "20 of 1000 requests failed" in claims(results)[0].why("hardened")
     results, _ = read_all([hurt])
     assert claims(results)[0].verdict("hardened") == "broken", "there is no other"
+
+
+def test_a_claim_about_what_fails_is_judged_by_the_runs_in_which_something_does(
+    made: Made,
+) -> None:
+    about = {"claim": {"id": "1c", "source": "001", "says": "a bad version hurts nobody"}}
+    bad = {"parameters": {"releases": {"v2": {"release": "crash"}}}, "new_version": "v2"}
+    results, _ = read_all(
+        [made("good", manifest=about), made("bad", outages=BROKEN, manifest={**about, **bad})]
+    )
+    (claim,) = claims(results)
+    assert claim.verdict("hardened") == "broken"
+
+
+def test_a_claim_of_somebody_else_is_listed_in_the_words_of_its_scenario(made: Made) -> None:
+    about = {"claim": {"id": "ours", "source": "handbook", "says": "nobody waits"}}
+    results, _ = read_all([made("ours", outages=BROKEN, manifest=about), made("known")])
+    known, ours = claims(results)
+    assert (known.claim.id, ours.claim.id, ours.claim.words) == ("4a", "ours", "nobody waits")
+    assert ours.verdict("hardened") == "broken"
+    assert "claims of others" in claims_section(results, lambda one: "")
 
 
 def test_a_mutant_says_nothing_about_a_claim_or_a_way(made: Made) -> None:

@@ -28,12 +28,17 @@ class Judged:
     runs: Mapping[str, tuple[Result, ...]]
 
     def verdict(self, variant: str) -> str:
-        """Return the worst verdict of the undisturbed runs, of all where there are no such."""
+        """Return the worst verdict of the runs that it is of, "" where there are none."""
         return worst(self.telling(variant))
 
     def telling(self, variant: str) -> tuple[Result, ...]:
-        """Return the runs that the verdict is of: faults on purpose are judged beside them."""
+        """Return the runs that the verdict is of.
+
+        Faults on purpose and bad releases are judged beside them, but for a claim about just these.
+        """
         runs = self.runs.get(variant, ())
+        if self.claim.of_failures:
+            return runs
         return tuple(one for one in runs if one.undisturbed) or runs
 
     def why(self, variant: str) -> str:
@@ -146,17 +151,22 @@ class Way:
 
 
 def claims(results: Iterable[Result]) -> list[Judged]:
-    """Return every claim that a run checked, in the documents' order."""
+    """Return every claim that a run checked, in the documents' order, then those of others."""
     checked: dict[str, list[Result]] = {}
     for one in results:
-        if one.claim in CLAIMS and not one.mutant:
+        if one.claim and not one.mutant:
             checked.setdefault(one.claim, []).append(one)
+    others = {
+        key: Claim(key, "", runs[0].says)
+        for key, runs in sorted(checked.items())
+        if key not in CLAIMS
+    }
     return [
         Judged(
             claim,
             {name: tuple(r for r in checked[key] if r.variant == name) for name in VARIANTS},
         )
-        for key, claim in CLAIMS.items()
+        for key, claim in {**CLAIMS, **others}.items()
         if key in checked
     ]
 

@@ -29,18 +29,18 @@ def claims_section(results: Sequence[Result], link: Link) -> str:
     if not found:
         return ""
     head = _head(("claim", "what it says", "as documented", "hardened", "why"))
-    rows, source = [], ""
+    rows: list[str] = []
+    source: str | None = None
     for one in found:
         if one.claim.source != source:
             source = one.claim.source
-            rows.append(
-                f'<tr><th colspan="5" scope="colgroup">{html(source)}: '
-                f"{html(DOCUMENTS[source])}</th></tr>"
-            )
+            title = f"{source}: {DOCUMENTS[source]}" if source else "claims of others"
+            rows.append(f'<tr><th colspan="5" scope="colgroup">{html(title)}</th></tr>')
         rows.append(_claim(one, link))
     note = (
-        "A verdict is the worst one of the runs in which nothing was broken on purpose; the others "
-        "are listed beside them. Hardened is the smallest change found that keeps the promise."
+        "A verdict is the worst one of the runs in which nothing was broken on purpose, or of all "
+        "for a claim about what breaks; the others are listed beside them. Hardened is the "
+        "smallest change found that keeps the promise."
     )
     return (
         f'<section><h2>What the guides claim</h2><p class="note">{note}</p>'
