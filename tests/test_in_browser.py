@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 import synthetic
 
-from zdtest.report import write_index
+from zdtest.release import Release
+from zdtest.releases import Releases
+from zdtest.report import write_history, write_index
 from zdtest.run import judged
 from zdtest.slo import Slo
 
@@ -103,6 +105,18 @@ def test_the_first_page_asks_nobody_and_has_no_error(
     seen = opened(write_index(runs, tmp_path / "index.html"))
     assert "Ways to deploy" in seen.page
     assert seen.page.count("<button>") > 10, "its script has run"
+    assert (seen.console, seen.asked) == ("", [])
+
+
+def test_the_page_of_releases_asks_nobody_and_has_no_error(
+    runs: list[Path], opened: Open, tmp_path: Path
+) -> None:
+    for label, run in zip(("v1", "v2"), runs, strict=True):
+        Release.of(label, [run]).write(tmp_path / "history")
+    page = tmp_path / "history" / "index.html"
+    seen = opened(write_history(Releases.read(page.parent), page))
+    assert "From release to release" in seen.page
+    assert seen.page.count("<button>") == 4, "its script has run"
     assert (seen.console, seen.asked) == ("", [])
 
 
