@@ -77,6 +77,8 @@ CASES = {
     ),
     # It lasts long enough for requests to fall into it.
     "fails": (shell("echo doing; sleep 0.3; echo oops >&2; exit 7"), ()),
+    "aborts": (shell("sleep 0.5; exit 7"), ("--slo", f"{LENIENT},deploy=aborted")),
+    "does not abort": (shell("sleep 0.5"), ("--slo", f"{LENIENT},deploy=aborted")),
 }
 
 
@@ -131,6 +133,17 @@ def test_a_failing_command_is_4_with_its_output_and_the_verdict(runs):
     assert judged["verdict"] == "inconclusive"
     assert judged["reasons"][0].startswith("inconclusive: the deploy failed: ")
     assert json.loads((folder / "manifest.json").read_text())["command"] == [*CASES["fails"][0]]
+
+
+def test_a_command_that_has_to_fail_and_does_is_0_where_nobody_noticed(runs):
+    folder, code, out, _ = runs["aborts"]
+    assert (code, verdict(folder)["verdict"]) == (0, "holds"), out
+
+
+def test_a_command_that_has_to_fail_and_does_not_is_1(runs):
+    _, code, out, _ = runs["does not abort"]
+    assert code == 1
+    assert "the deploy was done, promised was that it is aborted" in out
 
 
 PHASES = {

@@ -264,15 +264,20 @@ def _seen_versions(samples: Samples) -> tuple[str, str] | None:
 
 
 def _settled(recording: Recording, window: Window, slo: Slo) -> float | None:
-    """Return from when on only the new version should answer, None where that was not told."""
-    named = recording.manifest.get("new_version") is not None
-    return window.end + slo.converge if named and window.ended else None
+    """Return from when on only the version that stays should answer, None where none is known."""
+    known = _stays(recording, slo) is not None
+    return window.end + slo.converge if known and window.ended else None
 
 
 def _stays(recording: Recording, slo: Slo) -> str | None:
-    """Return the version that alone should answer in the end: the old one after an abort."""
-    name = "old_version" if slo.deploy == "aborted" else "new_version"
-    named: Any = recording.manifest.get(name)
+    """Return the version that alone should answer in the end: the old one after an abort.
+
+    That need not be named, it was there first.
+    """
+    aborted = slo.deploy == "aborted"
+    named: Any = recording.manifest.get("old_version" if aborted else "new_version")
+    if named is None and aborted and (seen := _seen_versions(recording.samples)):
+        return seen[0]
     return None if named is None else str(named)
 
 
