@@ -104,7 +104,8 @@ def test_a_task_stands_still_hardened(zd):
 @pytest.mark.topology("haproxy_swarm", variant="documented", releases=MISSING)
 def test_a_tag_that_is_missing(zd):
     """Before anybody looks for the image the old task is stopped: two are left, for good."""
-    with zd.load(rate=110, channels=NO_SLOW, **QUICK):
+    # It is over in a quarter of a second.
+    with zd.load(rate=500, channels=NO_SLOW, **QUICK):
         with pytest.raises(DeployFailed, match="update paused due to failure"):
             zd.deploy("v2", scripted())
         # The old one is gone by then.
