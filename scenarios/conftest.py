@@ -41,6 +41,7 @@ def _blamed(request: pytest.FixtureRequest) -> Iterator[None]:
     assert counts.get("unknown", 0) <= UNKNOWN * failed, counts
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:

@@ -10,11 +10,11 @@ from zdtest.report.tables import facts
 
 
 def price(frame: Frame) -> str:
-    """Return the section about it, nothing where the engine told of no instance."""
+    """Return the section about it, nothing where none was deployed or no instance is known."""
     told = frame.verdict.get("price")
     told = told if isinstance(told, dict) else {}
     instances, peak = real(told.get("instances")), real(told.get("peak"))
-    if not instances and not peak:
+    if not frame.recording.spans("deploy") or (not instances and not peak):
         return ""
     memory = told.get("memory")
     memory = memory if isinstance(memory, dict) else {}
