@@ -177,6 +177,7 @@ def test_the_texts_are_for_a_comment_and_for_programs(
     assert [one["id"] for one in told["claims"]] == ["1b", "4a"]
     assert told["claims"][0]["hardened"]["verdict"] == "broken"
     assert told["ways"][0]["failed"] == 20
+    assert told["foreseen"] == []
     assert told["unread"] == []
     assert len(told["runs"]) == 2
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from zdtest.claims import CLAIMS, Claim
+from zdtest.foreseen import foreseen
 from zdtest.interval import upper_rate
 from zdtest.percent import bound
 from zdtest.result import WORDS, Result, worst
@@ -193,6 +194,7 @@ def as_json(results: Sequence[Result], unread: Sequence[str] = ()) -> dict[str, 
         "schema": 1,
         "claims": [one.as_json() for one in claims(results)],
         "ways": [asdict(one) for one in ways(results)],
+        "foreseen": [asdict(one) for one in foreseen(results)],
         "runs": [one.as_json() for one in results],
         "unread": list(unread),
     }
