@@ -102,7 +102,14 @@ def test_errors_fit_rate_times_window_over_targets(zd, zd_seed):
 @pytest.mark.parametrize(
     ("variant", "within"),
     [
-        pytest.param("documented", PERIOD, marks=pytest.mark.topology("custom_lb", boot=BOOT)),
+        pytest.param(
+            "documented",
+            PERIOD,
+            marks=[
+                pytest.mark.topology("custom_lb", boot=BOOT),
+                pytest.mark.causes("unready", "dead"),
+            ],
+        ),
         # Two good pings in a row, half a second apart.
         pytest.param(
             "hardened",

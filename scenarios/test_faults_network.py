@@ -53,6 +53,7 @@ def test_a_slow_ping_flaps(zd, variant):
 @pytest.mark.xfail(
     raises=SloViolation, strict=True, reason="well to its pings, it keeps its share and fails it"
 )
+@pytest.mark.causes("fault")
 def test_good_pings_and_no_service(zd, variant):
     with (
         zd.load(rate=150, channels="new=1@/api,reused=1@/api", **QUICK),

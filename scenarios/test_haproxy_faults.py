@@ -35,6 +35,7 @@ def disturbed(zd, fault, *, wait: float) -> None:
 @pytest.mark.claim("0a", source="000", says="one server dies, the other goes on")
 @pytest.mark.topology("haproxy", variant="documented")
 @pytest.mark.xfail(raises=SloViolation, strict=True, reason="what it had is not asked for again")
+@pytest.mark.causes("stopped", "died", "dead")
 def test_one_is_killed(zd):
     disturbed(zd, kill("a"), wait=1.0)
     run = BehindHAProxy(zd)

@@ -101,6 +101,7 @@ def test_who_writes_while_the_new_colour_boots_hardened(zd):
 @pytest.mark.full
 @both(boot=0.0)
 @pytest.mark.claim("3a", source="003", says="the one that is there dies, and comes back")
+@pytest.mark.causes("nobody", "dead", "unready", "died")
 def test_the_only_colour_dies(zd, variant):
     """Down while it is down, whatever nginx does. What differs is when users get it back."""
     with (
