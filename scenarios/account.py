@@ -19,8 +19,9 @@ from zdtest.sample import CHANNELS, Outcome
 UNINTERRUPTED = Slo(p99_ratio=None, p99_over=None, slow=None, hole="1s")
 # A bad release is given up: nobody notices, and in the end only the old version answers.
 ABORTED = dataclasses.replace(UNINTERRUPTED, deploy="aborted")
-# A bad canary has users until somebody sees that it is bad: that few.
-SEEN_BY_FEW = dataclasses.replace(ABORTED, failed=5)
+# A bad canary has users until somebody sees that it is bad: that few, and all is over in less than
+# a second.
+SEEN_BY_FEW = dataclasses.replace(ABORTED, failed=5, min_requests=50)
 # A POST in flight on a server that dies is lost, whatever a balancer does, and is counted apart.
 SAFE = dataclasses.replace(UNINTERRUPTED, channels=("new", "reused"))
 

@@ -105,7 +105,8 @@ def test_a_bad_canary_is_taken_back(zd):
     aborted = pytest.raises(DeployFailed, match="canary aborted: ")
     with zd.load(rate=RATE, baseline="2s"), aborted:
         zd.deploy("v2", canary((5, 25, 100)))
-    verdict = zd.expect(dataclasses.replace(PROMISED, deploy="aborted", failed=5))
+    few = {"deploy": "aborted", "failed": 5, "min_requests": 50}
+    verdict = zd.expect(dataclasses.replace(PROMISED, **few))
     recording = Recording.read(zd.folder)
     samples = recording.samples
     exposed = next(m.about["exposed"] for m in recording.marks if m.name == "deploy.abort")

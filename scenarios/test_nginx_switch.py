@@ -257,7 +257,7 @@ def test_a_bad_canary_is_taken_back_from_nginx(zd):
     aborted = pytest.raises(DeployFailed, match="canary aborted: ")
     with zd.load(rate=RATE, channels=ONCE, **QUICK), aborted:
         zd.deploy("v2", canary((5, 25, 100)))
-    verdict = zd.expect(dataclasses.replace(ABORTED, failed=5))
+    verdict = zd.expect(dataclasses.replace(ABORTED, failed=5, min_requests=50))
     recording = Recording.read(zd.folder)
     samples = recording.samples
     exposed = next(m.about["exposed"] for m in recording.marks if m.name == "deploy.abort")
