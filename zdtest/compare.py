@@ -31,6 +31,7 @@ CHANCE = 0.01
 UNSET = "not set"
 
 _DRAWS = 4000
+_BOUNDS = (0.25, 99.75)
 
 _SAME = 1e-7
 """Chances whose logarithms are no further apart are the same: what is left is rounding."""
@@ -296,13 +297,15 @@ def _choose(n: int, k: int) -> float:
 
 
 def bootstrap(old: Sequence[float], new: Sequence[float]) -> tuple[float, float]:
-    """Return between what bounds the difference of the medians lies, 99 times of a hundred.
+    """Return between what bounds the difference of the medians lies.
 
-    By drawing anew from each side (B. Efron, 1979); the same values give the same bounds.
+    By drawing anew from each side (B. Efron, 1979); the same values give the same bounds. Of a few
+    values it is too sure: with bounds for 99 of 100, two fives of the same kind were apart in 17 of
+    1,000. So they are wider, and that happens in less than 10.
     """
     draw = np.random.default_rng(0)
     medians = [
         np.median(draw.choice(np.asarray(side), (_DRAWS, len(side))), axis=1) for side in (old, new)
     ]
-    least, most = np.percentile(medians[1] - medians[0], [0.5, 99.5])
+    least, most = np.percentile(medians[1] - medians[0], _BOUNDS)
     return float(least), float(most)
