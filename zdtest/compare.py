@@ -108,7 +108,7 @@ class Comparison:
         return found
 
     def text(self, *, brief: bool = False) -> str:
-        """Return it for a terminal; in brief how many scenarios only one has, without their names."""
+        """Return it for a terminal; in brief how many scenarios only one has, not which."""
         lines = [f"{self.old.label} -> {self.new.label}"]
         for title, changes in (("worse", self.worse), ("better", self.better)):
             lines += [f"{title}: {one.scenario}: {one.what}: {one.says}" for one in changes]
