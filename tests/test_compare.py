@@ -275,7 +275,17 @@ def test_a_release_that_is_older_than_a_field_knows_nothing_of_it(
 
 def test_a_folder_is_a_release_whatever_it_is_called(tmp_path: Path) -> None:
     run(tmp_path / "my reports", "a")
-    assert Release.read(tmp_path / "my reports").label == "my reports"
+    assert Release.read(tmp_path / "my reports").label == str(tmp_path / "my reports")
+
+
+@pytest.mark.parametrize("odd", [5, [5], {"a": 5}, "x", None, {"new": {"share": "x", "texts": 1}}])
+def test_a_manifest_with_odd_facts_is_read_all_the_same(tmp_path: Path, odd: object) -> None:
+    folder = run(tmp_path / "runs", "a")
+    told = json.loads((folder / "manifest.json").read_text())
+    told |= dict.fromkeys(("host", "engine", "tool", "git", "images", "channels", "slo"), odd)
+    (folder / "manifest.json").write_text(json.dumps(told))
+    kept = Release.of("v1", [folder]).write(tmp_path)
+    assert compare(Release.read(kept), Release.read(tmp_path / "runs")).environment == {}
 
 
 def test_a_run_that_never_was_under_load_is_none(tmp_path: Path) -> None:
@@ -308,7 +318,7 @@ def test_scenarios_that_were_measured_otherwise_are_told(tmp_path: Path) -> None
     assert found.configuration == {
         "x hardened blue_green": {"promise slow": ("", "none"), "rate": ("200.0", "50.0")}
     }
-    assert "measured otherwise, promise slow: not set -> none: x hardened" in found.text()
+    assert "measured otherwise, promise slow: the default -> none: x hardened" in found.text()
     assert list(found.as_json()["configuration"]) == ["x hardened blue_green"]  # type: ignore[call-overload]
 
 

@@ -28,8 +28,6 @@ REPEATS = 5
 CHANCE = 0.01
 """How often chance alone may look like a difference of one scenario's failures."""
 
-UNSET = "not set"
-
 _DRAWS = 4000
 _BOUNDS = (0.25, 99.75)
 
@@ -119,10 +117,10 @@ class Comparison:
         if self.untold:
             lines.append(self.silence())
         for name, (old, new) in self.environment.items():
-            lines.append(f"measured on another {name}: {old or 'none'} -> {new or 'none'}")
+            lines.append(f"measured on another {name}: {told(name, old)} -> {told(name, new)}")
         for (name, old, new), where in self.otherwise().items():
-            told = f"{name}: {old or UNSET} -> {new or UNSET}"
-            lines.append(f"measured otherwise, {told}: {', '.join(where)}")
+            pair = f"{name}: {told(name, old)} -> {told(name, new)}"
+            lines.append(f"measured otherwise, {pair}: {', '.join(where)}")
         lines += [f"not read: {one}" for one in (*self.old.unread, *self.new.unread)]
         # Names come from files: what could steer a terminal is shown as an escape.
         return "\n".join(line if line.isprintable() else ascii(line)[1:-1] for line in lines)
@@ -146,6 +144,11 @@ class Comparison:
             },
             "unread": [*self.old.unread, *self.new.unread],
         }
+
+
+def told(name: str, value: str) -> str:
+    """Return the value of a setting, or what it means that there is none."""
+    return value or ("the default" if name.startswith("promise ") else "not set")
 
 
 def compare(old: Release, new: Release) -> Comparison:

@@ -84,7 +84,7 @@ class Release:
         Raises RecordingError where there is none, or one that is damaged or of another schema.
         """
         if path.is_dir():
-            return cls.of(path.resolve().name, runs_in(path))
+            return cls.of(str(path), runs_in(path))
         try:
             told = json.loads(path.read_text("utf-8"))
         except FileNotFoundError as error:
@@ -161,7 +161,8 @@ def loaded(folder: Path) -> bool:
 def _environment(manifest: Mapping[str, Any]) -> Facts:
     told = {f"host {name}": value for name, value in _items(manifest.get("host"))}
     told |= {name: manifest.get(name) for name in ("engine", "tool", "git")}
-    for image in manifest.get("images") or ():
+    images = manifest.get("images")
+    for image in images if isinstance(images, list) else ():
         if isinstance(image, dict):
             told[f"image {image.get('name')}"] = image.get("version")
     return {name: str(value) for name, value in told.items() if value not in (None, "")}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from zdtest.compare import REPEATS, UNSET, Change, Comparison
+from zdtest.compare import REPEATS, Change, Comparison, told
 from zdtest.report.number import count, html
 
 LABEL = 60
@@ -122,8 +122,8 @@ def _environment(found: Comparison) -> str:
     if not found.environment:
         return ""
     rows = (
-        f'<th scope="row">{html(name)}</th><td class="wrap">{html(old or UNSET)}</td>'
-        f'<td class="wrap">{html(new or UNSET)}</td>'
+        f'<th scope="row">{html(name)}</th><td class="wrap">{html(told(name, old))}</td>'
+        f'<td class="wrap">{html(told(name, new))}</td>'
         for name, (old, new) in found.environment.items()
     )
     labels = (html(one.label, LABEL) for one in (found.old, found.new))
@@ -134,8 +134,8 @@ def _configuration(found: Comparison) -> str:
     if not found.configuration:
         return ""
     rows = (
-        f'<th scope="row">{html(name)}</th><td class="wrap">{html(old or UNSET)}</td>'
-        f'<td class="wrap">{html(new or UNSET)}</td>'
+        f'<th scope="row">{html(name)}</th><td class="wrap">{html(told(name, old))}</td>'
+        f'<td class="wrap">{html(told(name, new))}</td>'
         f'<td class="wrap">{", ".join(map(spoken, where))}</td>'
         for (name, old, new), where in found.otherwise().items()
     )
