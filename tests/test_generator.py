@@ -274,7 +274,7 @@ def wakes(rate: float, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_a_dense_schedule_is_sent_a_few_requests_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """To wake costs more than to send; what falls due meanwhile is late by the pause at the most."""
+    """To wake costs more than to send; what falls due meanwhile is late by the pause at most."""
     assert all(ahead == 0 or 500_000 <= ahead < 700_000 for ahead in wakes(8_000, monkeypatch))
 
 
