@@ -74,14 +74,14 @@ def test_rolling_has_one_of_two_ready_and_twice_the_load_on_the_other() -> None:
         (5, 11, both), (11, 13, one), (13, 14, both), (14, 16, other), (16, 25, both)
     )
     found = capacity(recorded(marks, samples))
-    assert found == Capacity(2, 1, 2, pytest.approx(2, rel=0.02), 10.0, None)
+    assert found == Capacity(2, 1, 2, pytest.approx(2, rel=0.02), 10.0, None, running=2)
 
 
 def test_blue_green_runs_twice_the_instances_and_misses_none() -> None:
     marks = [*OLD, *came("c", 12), *came("d", 12), *went("a", 15), *went("b", 15.2)]
     old, new = {"a": 50, "b": 50}, {"c": 50, "d": 50}
     found = capacity(recorded(marks, requests((5, 14, old), (14, 25, new))))
-    assert found == Capacity(2, 2, 4, pytest.approx(1, rel=0.02), 10.0, None)
+    assert found == Capacity(2, 2, 4, pytest.approx(1, rel=0.02), 10.0, None, running=2)
 
 
 def test_a_set_kept_without_users_is_no_part_of_the_usual_load() -> None:
@@ -96,6 +96,27 @@ def test_one_process_of_a_name_at_a_time_is_one_instance_in_whatever_order_it_is
     late = [event(11, "app.term", "a"), event(12.01, "app.stopped", "a")]
     found = capacity(recorded([*OLD, *late, *came("a", 12.5)]))
     assert (found.lowest, found.peak) == (1, 2)
+
+
+def test_what_comes_up_under_the_name_of_one_that_still_serves_is_another() -> None:
+    """So a swarm does it that starts the new task of a place before it stops the old one."""
+    old, new = {"version": "v1"}, {"version": "v2"}
+    journal = [line(1, "ready", name, **old) for name in "ab"]
+    marks = [(0.5, "app.started", {"instance": name, **old}) for name in "ab"]
+    for at, name in ((11, "a"), (14, "b")):
+        marks += [(at - 0.5, "app.started", {"instance": name, **new})]
+        marks += [(at + 2, "app.stopped", {"instance": name, **old})]
+        journal += [line(at, "ready", name, **new), line(at + 1, "term", name, **old)]
+    found = capacity(recorded(marks, journal=journal))
+    assert (found.instances, found.lowest, found.peak) == (2, 2, 3)
+
+
+def test_who_takes_the_place_of_one_that_has_ended_never_ran_beside_it() -> None:
+    old, new = {"instance": "a", "version": "v1"}, {"instance": "a", "version": "v2"}
+    marks = [(0.5, "app.started", old), (1, "app.ready", old), (12, "app.term", old)]
+    late = [(12.0, "app.started", new), (12.01, "app.stopped", old), (13, "app.ready", new)]
+    found = capacity(recorded([*marks, *late]))
+    assert (found.instances, found.lowest, found.peak) == (1, 0, 1)
 
 
 def test_the_journal_knows_better_than_marks_when_an_instance_listens_and_stops() -> None:
@@ -118,7 +139,7 @@ def test_what_ends_with_the_stack_after_the_load_is_no_part_of_it() -> None:
     samples = requests((5, 25, {"a": 50}))
     after = [*went("a", 26), *went("b", 26)]
     early, late = (recorded(m, samples, deploy=None) for m in (OLD, OLD + after))
-    assert capacity(early) == capacity(late) == Capacity(2, 2, 2, None, None, None)
+    assert capacity(early) == capacity(late) == Capacity(2, 2, 2, None, None, running=2)
 
 
 def test_load_is_told_only_of_stretches_long_enough_to_count_in() -> None:
@@ -142,6 +163,6 @@ def test_the_way_back_is_timed_from_the_decision_to_the_last_weight() -> None:
 
 
 def test_a_run_without_a_deploy_or_without_baseline_has_no_price() -> None:
-    assert capacity(recorded(OLD, deploy=None)) == Capacity(2, 2, 2, None, None, None)
+    assert capacity(recorded(OLD, deploy=None)) == Capacity(2, 2, 2, None, None, running=2)
     assert capacity(recorded([])) == Capacity(0, 0, 0, None, 10.0, None)
     assert capacity(recorded(OLD, requests((11, 20, {"a": 5})))).load is None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -16,6 +16,9 @@ from zdtest.sample import Outcome
 
 SHORTEST = 0.5
 """Seconds that nothing may change for a load to be told: a rate needs some requests."""
+
+_SKEW = 0.05
+"""Seconds by which the end of a process may be told after the start of the one in its place."""
 
 _READY = {"app.ready": True, "app.term": False, "app.stopped": False}
 _JOURNAL = {"ready": True, "term": False, "draining": False, "stopped": False}
@@ -31,7 +34,7 @@ class Capacity:
     lowest: int
     """How many were ready at the least: started, listening, and not told to stop."""
     peak: int
-    """How many processes of the app ran at the most: twice `instances` is twice the resources."""
+    """How many processes of the app ran at the most: twice `running` is twice the resources."""
     load: float | None
     """The busiest instance's requests per second, over the busiest one's of the baseline.
 
@@ -44,12 +47,16 @@ class Capacity:
     """From the decision until no new request went to the version left; None where none was."""
     memory: Held | None = None
     """What the app's processes held before and in it; None where that was not sampled."""
+    running: int = 0
+    """How many processes of the app ran when it began: more than `instances` where some serve the
+    others and no user."""
 
     def as_json(self) -> dict[str, object]:
         """Return the fields of verdict.json."""
         return {
             "instances": self.instances,
             "lowest": self.lowest,
+            "running": self.running,
             "peak": self.peak,
             "memory": None if self.memory is None else self.memory.as_json(),
             "load": self.load,
@@ -58,20 +65,22 @@ class Capacity:
         }
 
 
+Process = tuple[str, str]
+"""Who serves: the instance's name, and the version. In a swarm the new one of a place comes up
+under the old one's name, and both serve."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Change:
     """At a moment, these are ready and these run."""
 
     at: float
-    ready: frozenset[str]
-    running: frozenset[str]
+    ready: frozenset[Process]
+    running: frozenset[Process]
 
 
 def capacity(recording: Recording) -> Capacity:
-    """Return what the deploy of `recording` cost, from its marks, the app's journal and samples.
-
-    An instance is a name: what takes a stopped one's place under its name is the same one.
-    """
+    """Return what the deploy of `recording` cost, from its marks, the app's journal and samples."""
     window = Window.of(recording)
     due = recording.samples.due
     # What ends once the load is over is no part of it, and may not have been told yet.
@@ -89,6 +98,7 @@ def capacity(recording: Recording) -> Capacity:
         deploy=window.end - window.begin if window.ended else None,
         rollback=next((back for back in backs if back != float("inf")), None),
         memory=_memory(recording, window),
+        running=len(before[0].running) if before else 0,
     )
 
 
@@ -102,33 +112,37 @@ def _memory(recording: Recording, window: Window) -> Held | None:
 
 def _changes(recording: Recording) -> list[_Change]:
     """Return who is ready and who runs after each event, in order."""
-    ready: set[str] = set()
-    lives: dict[str, int] = {}
+    ready: set[Process] = set()
+    lives: dict[Process, int] = {}
     found = []
-    for at, name, event in _events(recording):
+    for at, who, event in _events(recording):
         # The end of one process may be told after its successor's start, under the same name.
-        lives[name] = lives.get(name, 0) + {"app.started": 1, "app.stopped": -1}.get(event, 0)
+        lives[who] = lives.get(who, 0) + {"app.started": 1, "app.stopped": -1}.get(event, 0)
         serves = _READY.get(event, _JOURNAL.get(event))
         if serves is not None:
-            (ready.add if serves else ready.discard)(name)
-        running = frozenset(name for name, count in lives.items() if count > 0)
+            (ready.add if serves else ready.discard)(who)
+        running = frozenset(who for who, count in lives.items() if count > 0)
         found.append(_Change(at, frozenset(ready), running))
     return found
 
 
-def _events(recording: Recording) -> list[tuple[float, str, str]]:
-    """Return (time, instance, event) of what marks and journal tell of the app's processes."""
+def _events(recording: Recording) -> list[tuple[float, Process, str]]:
+    """Return (time, process, event) of what marks and journal tell of the app's processes."""
     told = [
-        (mark.at, str(mark.about["instance"]), mark.name)
+        (mark.at + _SKEW * (mark.name == "app.started"), _process(mark.about), mark.name)
         for mark in recording.marks
         if mark.name in (*_READY, "app.started") and "instance" in mark.about
     ]
     told += [
-        (float(line["t"]), str(line["instance"]), str(line["event"]))
+        (float(line["t"]), _process(line), str(line["event"]))
         for line in Journal.of(recording.journal or ()).about(*_JOURNAL)
         if not line.get("ignored")
     ]
     return sorted(told)
+
+
+def _process(about: Mapping[str, object]) -> Process:
+    return str(about["instance"]), str(about.get("version", ""))
 
 
 def _load(recording: Recording, window: Window, changes: Iterable[_Change]) -> float | None:

@@ -96,6 +96,8 @@ class Way:
     masked: int | None
     lowest: str
     """Instances ready at the least, of how many there were."""
+    running: int | None
+    """Processes of the app before, and at the most: of the run that had the most of them."""
     peak: int
     memory: float | None
     """Bytes held at the most, of the run that held most; None where none sampled it."""
@@ -119,6 +121,7 @@ class Way:
         channels: Counter[str] = Counter()
         for one in runs:
             channels.update({name: count for name, count in one.channels.items() if count})
+        most = max(runs, key=lambda one: one.peak)
         tightest = min(runs, key=lambda one: one.lowest - one.instances)
         masked = [one.masked for one in runs if one.masked is not None]
         largest = max(runs, key=lambda one: one.memory or 0)
@@ -141,7 +144,8 @@ class Way:
             mixed=max(one.mixed for one in runs),
             masked=sum(masked) if masked else None,
             lowest=f"{tightest.lowest} of {tightest.instances}",
-            peak=max(one.peak for one in runs),
+            running=most.running,
+            peak=most.peak,
             memory=largest.memory,
             memory_ratio=largest.memory_ratio,
             deploy=_median(one.deploy for one in runs),
@@ -246,6 +250,10 @@ def _median(values: Iterable[float | None]) -> float | None:
     return statistics.median(told) if told else None
 
 
+def _count(value: int | None) -> str:
+    return "–" if value is None else str(value)
+
+
 def _ms(value: float | None) -> str:
     return "–" if value is None else f"{value:,.1f}"
 
@@ -276,7 +284,7 @@ COLUMNS: tuple[tuple[str, Callable[[Way], str]], ...] = (
     ("p99 ms, before → in the deploy", lambda way: f"{_ms(way.usual)} → {_ms(way.p99)}"),
     ("mixed ms", lambda way: _ms(way.mixed)),
     ("ready at the least", lambda way: way.lowest),
-    ("peak", lambda way: str(way.peak)),
+    ("processes, before → at most", lambda way: f"{_count(way.running)} → {way.peak}"),
     ("peak memory MB (× before)", lambda way: megabytes(way.memory, way.memory_ratio)),
     ("masked", lambda way: "–" if way.masked is None else str(way.masked)),
     ("deploy s", lambda way: _s(way.deploy)),

@@ -62,6 +62,8 @@ class Result:
     deploy: float | None
     rollback: float | None
     rate: float | None
+    running: int | None = None
+    """Processes of the app before the deploy, of which `peak` are those at the most."""
     memory: float | None = None
     """Bytes that the app's instances held at the most during the deploy."""
     memory_ratio: float | None = None
@@ -173,6 +175,7 @@ def _result(folder: Path, manifest: Mapping[str, Any], verdict: Mapping[str, Any
         instances=int(price.get("instances") or 0),
         lowest=int(price.get("lowest") or 0),
         peak=int(price.get("peak") or 0),
+        running=int(price["running"]) if "running" in price else None,
         deploy=_number(price.get("deploy_s")),
         rollback=_number(price.get("rollback_s")),
         rate=_number(manifest.get("rate")),

@@ -21,7 +21,7 @@ def price(frame: Frame) -> str:
     load, deploy, back = (real(told.get(name)) for name in ("load", "deploy_s", "rollback_s"))
     shown = {
         "ready at the least": f"{count(told.get('lowest'))} of {count(instances)} instances",
-        "peak": f"{count(peak)} instances that ran at once",
+        "processes": f"{count(told.get('running'))} before, {count(peak)} at the most",
         "peak memory MB (× before)": megabytes(
             real(memory.get("peak_bytes")), real(memory.get("ratio"))
         ),
