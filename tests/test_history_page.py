@@ -148,7 +148,7 @@ def test_what_was_set_otherwise_stands_beside_what_got_better(tmp_path: Path) ->
     assert so[0] == ["so", "scenario", "what", "from → to", "measured otherwise"]
     assert so[1][0] == "▲ better"
     assert so[1][-1] == "promise failed, rate"
-    assert ["rate", "200.0", "50.0", "custom lb hardened rolling"] in page.rows
+    assert ["rate", "200.0", "50.0", "Scenarios: 1custom lb hardened rolling"] in page.rows
 
 
 def test_releases_without_a_common_scenario_were_not_compared(kept: Kept, tmp_path: Path) -> None:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from zdtest.compare import REPEATS, Change, Comparison, told
+from zdtest.compare import REPEATS, Change, Comparison, Pair, told
 from zdtest.report.number import count, html
 
-LABEL = 60
+LABEL = 40
 """Letters of a release's label that a page shows."""
+
+_CLOSE = ' style="margin: 0"'
+
+_WORDS = 30
+"""Letters that stand on one line."""
 
 NOTE = (
     "Changes beyond chance: verdicts; failures where fewer than 1 in 100 such pairs would differ "
@@ -108,12 +113,12 @@ def _silence(found: Comparison) -> str:
     return f"{found.silence().capitalize()}." if found.untold else ""
 
 
-def _listed(title: str, names: Sequence[str]) -> str:
+def _listed(title: str, names: Sequence[str], style: str = "") -> str:
     if not names:
         return ""
     lines = "".join(f"<li>{spoken(name)}</li>" for name in names)
     return (
-        f"<details><summary>{html(title, LABEL + 20)}: {count(len(names))}</summary>"
+        f"<details{style}><summary>{html(title, LABEL + 20)}: {count(len(names))}</summary>"
         f"<ul>{lines}</ul></details>"
     )
 
@@ -121,23 +126,27 @@ def _listed(title: str, names: Sequence[str]) -> str:
 def _environment(found: Comparison) -> str:
     if not found.environment:
         return ""
-    rows = (
-        f'<th scope="row">{html(name)}</th><td class="wrap">{html(told(name, old))}</td>'
-        f'<td class="wrap">{html(told(name, new))}</td>'
-        for name, (old, new) in found.environment.items()
-    )
-    labels = (html(one.label, LABEL) for one in (found.old, found.new))
-    return grid("Measured on another", ("what", *labels), rows)
+    rows = (_pair(name, pair) for name, pair in found.environment.items())
+    return grid("Measured on another", ("what", *_labels(found)), rows)
 
 
 def _configuration(found: Comparison) -> str:
     if not found.configuration:
         return ""
     rows = (
-        f'<th scope="row">{html(name)}</th><td class="wrap">{html(told(name, old))}</td>'
-        f'<td class="wrap">{html(told(name, new))}</td>'
-        f'<td class="wrap">{", ".join(map(spoken, where))}</td>'
+        _pair(name, (old, new)) + f"<td>{_listed('Scenarios', where, _CLOSE)}</td>"
         for (name, old, new), where in found.otherwise().items()
     )
-    labels = (html(one.label, LABEL) for one in (found.old, found.new))
-    return grid("Measured otherwise", ("what", *labels, "scenarios"), rows)
+    return grid("Measured otherwise", ("what", *_labels(found), "where"), rows)
+
+
+def _labels(found: Comparison) -> tuple[str, str]:
+    return html(found.old.label, LABEL), html(found.new.label, LABEL)
+
+
+def _pair(name: str, pair: Pair) -> str:
+    """Return what it was, and is; what takes more than a few words may take several lines."""
+    shown = [html(told(name, value)) for value in pair]
+    wraps = ' class="wrap"'
+    cells = (f"<td{wraps if len(value) > _WORDS else ''}>{value}</td>" for value in shown)
+    return f'<th scope="row">{html(name)}</th>' + "".join(cells)
