@@ -139,7 +139,7 @@ def test_what_ends_with_the_stack_after_the_load_is_no_part_of_it() -> None:
     samples = requests((5, 25, {"a": 50}))
     after = [*went("a", 26), *went("b", 26)]
     early, late = (recorded(m, samples, deploy=None) for m in (OLD, OLD + after))
-    assert capacity(early) == capacity(late) == Capacity(2, 2, 2, None, None, running=2)
+    assert capacity(early) == capacity(late) == Capacity(2, 2, 2, None, None, None, running=2)
 
 
 def test_load_is_told_only_of_stretches_long_enough_to_count_in() -> None:
@@ -163,6 +163,6 @@ def test_the_way_back_is_timed_from_the_decision_to_the_last_weight() -> None:
 
 
 def test_a_run_without_a_deploy_or_without_baseline_has_no_price() -> None:
-    assert capacity(recorded(OLD, deploy=None)) == Capacity(2, 2, 2, None, None, running=2)
+    assert capacity(recorded(OLD, deploy=None)) == Capacity(2, 2, 2, None, None, None, running=2)
     assert capacity(recorded([])) == Capacity(0, 0, 0, None, 10.0, None)
     assert capacity(recorded(OLD, requests((11, 20, {"a": 5})))).load is None
