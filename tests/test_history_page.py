@@ -88,8 +88,8 @@ def test_releases_stand_in_the_order_in_which_they_were_measured(
     assert [re.sub(r"20\d\d-.*", "", cell) for cell in head[2:]] == ["a", "b", "c"]
     assert head[2] == "a2023-11-17 22:13"
     assert lines[0][2:] == [
-        "✓ Holds was ✕0 of 1,0000 to 0.37 %",
-        "✕ Broken was ✓20 of 1,0001.2 to 3.1 %",
+        "✓ Holds was ✕ Broken0 of 1,0000 to 0.37 %",
+        "✕ Broken was ✓ Holds20 of 1,0001.2 to 3.1 %",
         "✓ Holds0 of 1,0000 to 0.37 %",
     ]
     assert lines[1][0] == "custom lb hardened other", "what did not change comes after what did"
@@ -170,6 +170,7 @@ def test_a_folder_without_a_release_has_a_page(tmp_path: Path) -> None:
     (tmp_path / "history").mkdir()
     assert "No release is kept here" in drawn(tmp_path / "history").text
     assert main(["history", str(tmp_path / "none")]) == 2
+    assert main(["history", str(tmp_path / "history"), "--last", "0"]) == 2
 
 
 def test_what_cannot_be_read_is_named_left_out_and_told_by_the_exit_code(

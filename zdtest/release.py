@@ -95,7 +95,10 @@ class Release:
             raise RecordingError(f"damaged {path}: {error}") from error
         if not isinstance(told, dict) or told.get("schema") != SCHEMA:
             found = told.get("schema") if isinstance(told, dict) else told
-            raise RecordingError(f"{path}: schema {repr(found)[:40]}, expected {SCHEMA}")
+            raise RecordingError(
+                f"{path}: schema {repr(found)[:40]}, expected {SCHEMA}; "
+                "keep it again: zdtest release"
+            )
         try:
             return cls(
                 label=_as(str, told["label"], "label"),

@@ -131,7 +131,10 @@ def _cell(runs: Sequence[Result], before: str) -> str:
     many = sum(one.verdict == word for one in runs)
     of = f"{count(many)} of {count(len(runs))} runs · " if len(runs) > 1 else ""
     new = before not in ("", word)
-    was = f' <span class="quiet">was {SIGNS[before][0]}</span>' if new else ""
+    was = ""
+    if new:
+        sign, spelled = SIGNS[before]
+        was = f' <span class="quiet">was {sign}<span class="unseen"> {spelled}</span></span>'
     tone = ' class="changed"' if new else ""
     return (
         f"<td{tone}>{tag(word)}{was}<br>"
