@@ -66,6 +66,8 @@ def test_a_release_is_the_same_after_it_was_kept(tmp_path: Path) -> None:
     assert list(again.results) == kept
     assert again.environment["host cpus"] == "2"
     assert len(path.read_text().splitlines()) < 30, "a line a run"
+    lacking = dataclasses.replace(release, unread=("c: damaged",)).write(tmp_path / "history")
+    assert Release.read(lacking).unread == ("c: damaged",)
     assert [one.run for one in Release.read(tmp_path / "runs").results] == ["a", "b"]
 
 
@@ -101,6 +103,49 @@ def test_a_verdict_of_more_or_fewer_runs_is_told_beyond_chance(
     assert change.what == "verdict"
     assert "by chance in" in change.says
     assert compare(broken(new), broken(new - 1)).changes == ()
+
+
+def test_what_was_proved_and_is_inconclusive_now_is_neither_better_nor_worse(made: Made) -> None:
+    """A busy machine breaks nothing and mends nothing."""
+    none = made({"verdict": "inconclusive"})
+    for before in ("holds", "broken"):
+        found = compare(made({"verdict": before}), none)
+        assert (found.changes, len(found.unproved), len(found.unheld)) == ((), 1, 1)
+    some = made(*[{}] * 9, {"verdict": "inconclusive"})
+    assert compare(made(*[{}] * 10), some).unheld == ()
+
+
+def test_a_mutant_that_is_caught_no_longer_is_worse(made: Made) -> None:
+    about = {"mutant": "stop-first", "failed": 9}
+    caught = made({**about, "verdict": "broken"}, {**about, "verdict": "broken"})
+    missed = made({**about, "verdict": "broken"}, {**about, "verdict": "holds", "failed": 0})
+    (change,) = compare(caught, missed).worsened
+    assert (change.what, change.says.endswith("to be caught")) == ("mutant", True)
+    assert len(compare(missed, caught).better) == 1
+    assert compare(caught, caught).changes == ()
+
+
+def test_of_many_scenarios_a_slower_one_may_be_chance_and_several_are_not(made: Made) -> None:
+    def timed(slow: int, among: int) -> Release:
+        return made(
+            *(
+                {"test": f"t{n}", "p99": (1.0, 10.0 + repeat + 90 * (n < slow))}
+                for n in range(among)
+                for repeat in range(REPEATS)
+            )
+        )
+
+    for slow, among, counts in ((1, 1, 1), (1, 80, 0), (2, 80, 0), (4, 80, 4)):
+        found = compare(timed(0, among), timed(slow, among))
+        assert (len(found.worse), len(found.worsened)) == (slow, counts)
+
+
+def test_what_is_gone_or_was_not_read_cannot_be_said_to_hold(made: Made) -> None:
+    old, new = made({"test": "a"}, {"test": "b"}), made({"test": "a"})
+    assert compare(old, new).unheld == ("gone: custom_lb hardened b",)
+    assert compare(new, old).unheld == ()
+    unread = dataclasses.replace(new, unread=("r1: damaged",))
+    assert compare(new, unread).unheld == ("not read: r1: damaged",)
 
 
 def test_failures_differ_where_chance_alone_would_hardly_do_it(made: Made) -> None:

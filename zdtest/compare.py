@@ -1,11 +1,13 @@
 """What got worse and what got better from one release to another, and what is only noise.
 
-Scenarios are compared by their names. A verdict that changed in every run is told as what it is,
-and so is a worse one in some of them: a broken run stands by itself. That fewer runs are broken
-than were takes Fisher's exact test (1922) of how many. Failures are counts: Fisher's test on all
-repeats together, where one side has none. Where both have some they are the lengths of outages, in
-which requests fail together, and differ from run to run; they are told, as latencies are, by the
-bootstrap of the repeats (Efron 1979), from `REPEATS` on each side.
+Scenarios are compared by their names. A broken run where none was broken stands by itself, and so
+does a verdict that changed for the better in every run; that more or fewer runs are broken takes
+Fisher's exact test (1922) of how many. A scenario that held and is inconclusive now is neither
+better nor worse: it is unproved. A mutant is to be caught, so its verdict means the opposite.
+Failures are counts: Fisher's test on all repeats together, where one side has none. Where both have
+some they are the lengths of outages, in which requests fail together, and differ from run to run;
+they are told, as latencies are, by the bootstrap of the repeats (Efron 1979), from `REPEATS` on
+each side.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from zdtest.interval import at_most
 from zdtest.overview import SIGNS
 from zdtest.release import Release
 from zdtest.result import WORDS, Result
@@ -26,7 +29,9 @@ REPEATS = 5
 """Runs on each side below which nothing is said of what differs from run to run anyway."""
 
 CHANCE = 0.01
-"""How often chance alone may look like a difference of one scenario's failures."""
+"""How often chance alone may look like a difference of one scenario's failures or latencies."""
+
+LATENCY = "p99"
 
 _DRAWS = 4000
 _BOUNDS = (0.25, 99.75)
@@ -51,7 +56,7 @@ class Change:
 
     scenario: str
     what: str
-    """``verdict``, ``failures`` or ``p99``."""
+    """``verdict``, ``failures`` or `LATENCY`."""
     worse: bool
     says: str
 
@@ -69,6 +74,10 @@ class Comparison:
     only_new: tuple[str, ...]
     untold: tuple[str, ...]
     """Scenarios with too few repeats to say anything of latencies, or of failures that both had."""
+    unproved: tuple[str, ...]
+    """Scenarios of which every run is inconclusive now, and not every one was."""
+    timed: int
+    """Scenarios whose latencies were compared."""
     environment: Mapping[str, Pair]
     """What the releases were measured on, where it differs."""
     configuration: Mapping[str, Mapping[str, Pair]]
@@ -83,6 +92,27 @@ class Comparison:
     def better(self) -> tuple[Change, ...]:
         """What got better."""
         return tuple(change for change in self.changes if not change.worse)
+
+    @property
+    def worsened(self) -> tuple[Change, ...]:
+        """What got worse and is not to be put down to chance.
+
+        Of many scenarios the latencies of some differ by chance alone: those count where more of
+        them got worse than chance would have it.
+        """
+        slower = sum(change.what == LATENCY for change in self.worse)
+        by_chance = 1 - at_most(slower - 1, self.timed, CHANCE / 2) >= CHANCE
+        return tuple(one for one in self.worse if not (by_chance and one.what == LATENCY))
+
+    @property
+    def unheld(self) -> tuple[str, ...]:
+        """Why it cannot be said that nothing got worse, a line each."""
+        return (
+            *(["no scenario is in both: nothing was compared"] if self.nothing else []),
+            *(f"gone: {name}" for name in self.only_old),
+            *(f"unproved: {name}" for name in self.unproved),
+            *(f"not read: {one}" for one in (*self.old.unread, *self.new.unread)),
+        )
 
     @property
     def nothing(self) -> bool:
@@ -110,6 +140,7 @@ class Comparison:
         lines = [f"{self.old.label} -> {self.new.label}"]
         for title, changes in (("worse", self.worse), ("better", self.better)):
             lines += [f"{title}: {one.scenario}: {one.what}: {one.says}" for one in changes]
+        lines += [f"unproved: {name}: every run is inconclusive now" for name in self.unproved]
         lines.append(f"{self.same} scenarios without a difference beyond chance")
         for title, names in (("gone", self.only_old), ("new", self.only_new)):
             brief_line = [f"{title}: {len(names)} scenarios"] if names else []
@@ -134,6 +165,7 @@ class Comparison:
             "worse": [_change(one) for one in self.worse],
             "better": [_change(one) for one in self.better],
             "same": self.same,
+            "unproved": list(self.unproved),
             "only_old": list(self.only_old),
             "only_new": list(self.only_new),
             "untold": list(self.untold),
@@ -174,6 +206,8 @@ def compare(old: Release, new: Release) -> Comparison:
         only_old=tuple(name for name in before if name not in after),
         only_new=tuple(name for name in after if name not in before),
         untold=tuple(untold),
+        unproved=tuple(name for name in both if _unproved(before[name], after[name])),
+        timed=sum(_timed(before[name], after[name]) for name in both),
         environment=_differing(old.environment, new.environment),
         configuration=settings,
     )
@@ -189,30 +223,52 @@ def _differing(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, Pair
 
 
 def _changes(name: str, old: Sequence[Result], new: Sequence[Result]) -> Iterable[Change]:
+    if old[0].mutant:
+        yield from _caught(name, old, new)
+        return
     yield from _verdict(name, old, new)
     yield from _failures(name, old, new)
-    if min(len(old), len(new)) >= REPEATS:
+    if _timed(old, new):
         yield from _latency(name, old, new)
 
 
 def _verdict(name: str, old: Sequence[Result], new: Sequence[Result]) -> Iterable[Change]:
-    words = {one.verdict for one in old}, {one.verdict for one in new}
-    ranks = _rank(words[0]), _rank(words[1])
+    a, b = _broken(old), _broken(new)
     says = f"{_verdicts(old)} -> {_verdicts(new)}"
-    if words[0].isdisjoint(words[1]):
-        yield Change(name, "verdict", ranks[1] < ranks[0], says)
-    elif ranks[1] < ranks[0]:
-        yield Change(name, "verdict", True, f"{says}: not the same in every run")
-    else:
-        a, b = (sum(one.verdict == WORDS[ranks[0]] for one in runs) for runs in (old, new))
-        if (chance := fisher(a, len(old), b, len(new))) < CHANCE:
-            says += f" ({_by(chance)})"
-            yield Change(name, "verdict", b * len(old) > a * len(new), says)
+    if b and not a:
+        some = "" if b == len(new) else ": not the same in every run"
+        yield Change(name, "verdict", True, says + some)
+    elif _unproved(old, new):
+        return
+    elif _held(new) == len(new) and not _held(old):
+        yield Change(name, "verdict", False, says)
+    elif (chance := fisher(a, len(old), b, len(new))) < CHANCE:
+        yield Change(name, "verdict", b * len(old) > a * len(new), f"{says} ({_by(chance)})")
 
 
-def _rank(words: set[str]) -> int:
-    """Return the place of the worst of these verdicts, 0 for broken."""
-    return min(map(WORDS.index, words))
+def _caught(name: str, old: Sequence[Result], new: Sequence[Result]) -> Iterable[Change]:
+    a, b = _broken(old) == len(old), _broken(new) == len(new)
+    if a != b:
+        yield Change(name, "mutant", a, f"{_verdicts(old)} -> {_verdicts(new)}, to be caught")
+
+
+def _unproved(old: Sequence[Result], new: Sequence[Result]) -> bool:
+    return not any(one.proved for one in new) and any(one.proved for one in old)
+
+
+def _broken(runs: Sequence[Result]) -> int:
+    return sum(one.verdict == "broken" for one in runs)
+
+
+def _held(runs: Sequence[Result]) -> int:
+    return sum(one.verdict == "holds" for one in runs)
+
+
+def _timed(old: Sequence[Result], new: Sequence[Result]) -> bool:
+    """Whether there are enough latencies of both to be compared."""
+    return not old[0].mutant and all(
+        sum(one.p99[1] is not None for one in runs) >= REPEATS for runs in (old, new)
+    )
 
 
 def _verdicts(runs: Sequence[Result]) -> str:
@@ -248,13 +304,11 @@ def _share(one: Result) -> float:
 
 def _latency(name: str, old: Sequence[Result], new: Sequence[Result]) -> Iterable[Change]:
     sides = [[r.p99[1] for r in runs if r.p99[1] is not None] for runs in (old, new)]
-    if min(map(len, sides)) < REPEATS:
-        return
     least, most = bootstrap(*sides)
     if least > 0 or most < 0:
         before, after = map(statistics.median, sides)
         says = f"{before:.1f} ms -> {after:.1f} ms in the deploy ({least:+.1f} to {most:+.1f} ms)"
-        yield Change(name, "p99", least > 0, says)
+        yield Change(name, LATENCY, least > 0, says)
 
 
 def fisher(failed: int, requests: int, other_failed: int, other_requests: int) -> float:

@@ -71,9 +71,11 @@ class Ending:
         self.lines += found.text(brief=True).splitlines()
         if found.nothing:
             self.lines.append("FAILED nothing compared: no scenario is in both")
-        if found.worse:
-            self.lines.append(f"FAILED {len(found.worse)} worse than in {old.label!r}")
-        return not found.worse and not found.nothing
+        if found.worsened:
+            self.lines.append(f"FAILED {len(found.worsened)} worse than in {old.label!r}")
+        if found.unproved:
+            self.lines.append(f"FAILED {len(found.unproved)} no longer proved")
+        return not (found.worsened or found.unproved or found.nothing)
 
     def _kept(self, label: str, *, whole: bool) -> bool:
         """Keep this session's runs, no others of the folder, and draw the history anew."""

@@ -59,6 +59,7 @@ class Release:
             "schema": SCHEMA,
             "label": self.label,
             "environment": dict(self.environment),
+            "unread": list(self.unread),
         }
         head = json.dumps(told, indent=1)[:-2]
         # A line a run or a scenario: small, and a difference between two of them can be read.
@@ -105,6 +106,7 @@ class Release:
                 results=tuple(map(_result, told["runs"])),
                 environment=_as(Facts, told["environment"], "environment"),
                 configuration=_as(Mapping[str, Facts], told["configuration"], "configuration"),
+                unread=_as(tuple[str, ...], told["unread"], "unread"),
             )
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise RecordingError(f"damaged {path}: {error!r}") from error

@@ -82,6 +82,11 @@ class Result:
         return not self.faults and not self.mutant and not self.release
 
     @property
+    def proved(self) -> bool:
+        """Whether it says anything: holds, or broken."""
+        return self.verdict != "inconclusive"
+
+    @property
     def path(self) -> str:
         """The way users went: topology, variant and strategy."""
         return " ".join(word for word in (self.topology, self.variant, self.strategy) if word)

@@ -110,7 +110,7 @@ def add_compare(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--never-worse",
         action="store_true",
-        help="exit 1 where anything got worse, 3 where nothing could be compared",
+        help="exit 1 where anything got worse, 3 where that cannot be said of all",
     )
     verb.set_defaults(verb=compare)
 
@@ -123,7 +123,7 @@ def compare(options: argparse.Namespace) -> int:
     found = compare(Release.read(options.old), Release.read(options.new))
     as_json = options.format == "json"
     print(json.dumps(found.as_json(), indent=2) if as_json else found.text())
-    if options.never_worse and found.worse:
+    if options.never_worse and found.worsened:
         return BROKEN
     unread = found.old.unread or found.new.unread
-    return INCONCLUSIVE if unread or (options.never_worse and found.nothing) else HOLDS
+    return INCONCLUSIVE if unread or (options.never_worse and found.unheld) else HOLDS

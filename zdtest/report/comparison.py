@@ -62,6 +62,7 @@ def differences(found: Comparison) -> str:
     if not found.nothing:
         same = f"{count(found.same)} scenarios without a difference beyond chance."
         parts.append(f'<p class="note">{same} {html(_silence(found))}</p>')
+    parts.append(_listed("No longer proved: every run is inconclusive", found.unproved))
     for one, names in ((found.old, found.only_old), (found.new, found.only_new)):
         parts.append(_listed(f"Only in {one.label}", names))
     parts += [_environment(found), _configuration(found)]
