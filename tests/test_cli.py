@@ -56,6 +56,7 @@ def refused(capsys, *words: object, code: int = 2) -> str:
         ("during --url U -- no-such-command", "command no-such-command not found: expected"),
         ("during --url ftp://x/ -- true", "url 'ftp://x/': expected http://"),
         ("during --url U --duration 1s", "Connection refused; expected the system to be up"),
+        ("during --url U --duration 1s --slo deploy=aborted", "expected a command after --"),
         ("during --url U --duration 0", "--duration '0': expected 100ms to 168h"),
         ("during --url U --duration soon", "expected a duration such as 250ms"),
         ("during --url U --duration -1s", "expected one argument"),

@@ -113,6 +113,9 @@ def test_what_was_proved_and_is_inconclusive_now_is_neither_better_nor_worse(mad
         assert (found.changes, len(found.unproved), len(found.unheld)) == ((), 1, 1)
     some = made(*[{}] * 9, {"verdict": "inconclusive"})
     assert compare(made(*[{}] * 10), some).unheld == ()
+    most = made({}, *[{"verdict": "inconclusive"}] * 4)
+    found = compare(made(*[{}] * 5), most)
+    assert (len(found.unproved), found.same) == (1, 0)
 
 
 def test_a_mutant_that_is_caught_no_longer_is_worse(made: Made) -> None:
@@ -126,10 +129,10 @@ def test_a_mutant_that_is_caught_no_longer_is_worse(made: Made) -> None:
 
 
 def test_of_many_scenarios_a_slower_one_may_be_chance_and_several_are_not(made: Made) -> None:
-    def timed(slow: int, among: int) -> Release:
+    def timed(slow: int, among: int, by: float = 8) -> Release:
         return made(
             *(
-                {"test": f"t{n}", "p99": (1.0, 10.0 + repeat + 90 * (n < slow))}
+                {"test": f"t{n}", "p99": (1.0, 10.0 + repeat + by * (n < slow))}
                 for n in range(among)
                 for repeat in range(REPEATS)
             )
@@ -138,6 +141,10 @@ def test_of_many_scenarios_a_slower_one_may_be_chance_and_several_are_not(made: 
     for slow, among, counts in ((1, 1, 1), (1, 80, 0), (2, 80, 0), (4, 80, 4)):
         found = compare(timed(0, among), timed(slow, among))
         assert (len(found.worse), len(found.worsened)) == (slow, counts)
+    found = compare(timed(0, 80), timed(1, 80, by=90))
+    assert len(found.worsened) == 1, "that is twice as long, and no chance"
+    found = compare(timed(0, 3), timed(3, 3, by=5.5))
+    assert (len(found.worse), found.worsened) == (3, ()), "another machine may be as much slower"
 
 
 def test_what_is_gone_or_was_not_read_cannot_be_said_to_hold(made: Made) -> None:

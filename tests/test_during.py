@@ -78,6 +78,10 @@ CASES = {
     # It lasts long enough for requests to fall into it.
     "fails": (shell("echo doing; sleep 0.3; echo oops >&2; exit 7"), ()),
     "aborts": (shell("sleep 0.5; exit 7"), ("--slo", f"{LENIENT},deploy=aborted")),
+    "never ends": (
+        shell("sleep 30"),
+        ("--slo", f"{LENIENT},deploy=aborted", "--command-timeout", "1s"),
+    ),
     "does not abort": (shell("sleep 0.5"), ("--slo", f"{LENIENT},deploy=aborted")),
 }
 
@@ -138,6 +142,12 @@ def test_a_failing_command_is_4_with_its_output_and_the_verdict(runs):
 def test_a_command_that_has_to_fail_and_does_is_0_where_nobody_noticed(runs):
     folder, code, out, _ = runs["aborts"]
     assert (code, verdict(folder)["verdict"]) == (0, "holds"), out
+
+
+def test_a_command_that_we_have_to_end_proves_nothing(runs):
+    _, code, out, _ = runs["never ends"]
+    assert code == 3
+    assert "nobody gave the deploy up, we ended it: the command still ran after 1s" in out
 
 
 def test_a_command_that_has_to_fail_and_does_not_is_1(runs):

@@ -18,6 +18,7 @@ from test_capacity import OLD, recorded, requests
 from zdtest.capacity import capacity
 from zdtest.engine import Instance, probe, sampler
 from zdtest.engine.process import ProcessEngine
+from zdtest.eventlog import EventLog
 from zdtest.memory import Held, Memory
 from zdtest.overview import COLUMNS, ways
 from zdtest.report import write_report
@@ -140,19 +141,42 @@ def test_what_runs_no_version_is_no_instance_of_the_app(
     assert not (tmp_path / sampler.FILE).exists()
 
 
-def test_one_that_is_told_to_stop_is_sampled_at_once(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize("moment", ["TERM", "deploy.step.begin", "app.ready"])
+def test_when_most_of_them_run_they_are_sampled_at_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, moment: str
 ) -> None:
-    """With all that run then: between two samples both sets of a blue/green may come and go."""
+    """Between two samples both sets of a blue/green may come and go."""
     monkeypatch.setattr(sampler, "EVERY", 60.0)
-    mark = sampler.MemorySampler(tmp_path / sampler.FILE, lambda name, /, **about: None)
+    log = EventLog(tmp_path / "events.jsonl")
+    mark = sampler.MemorySampler(tmp_path / sampler.FILE, log)
+    listener = log.listen(mark.moment, mark.now)
     stubborn = ["sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.05; done"]
     with mark, ProcessEngine(f"test-{uuid.uuid4().hex[:8]}", tmp_path, on_event=mark) as engine:
         one = engine.start("a", stubborn, version="v1")
         said(engine, one, "up")
         assert lines(tmp_path) == []
-        engine.signal(one, "TERM")
+        if moment == "TERM":
+            engine.signal(one, moment)
+        else:
+            log(moment)
         probe.until("a sample", lambda: "" if lines(tmp_path) else "none", timeout=5)
+    listener.end()
+    log.close()
+
+
+def test_one_whose_process_cannot_be_opened_makes_the_sum_unknown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    mark = sampler.MemorySampler(tmp_path / sampler.FILE, lambda name, /, **about: None)
+
+    def refused(*_: object) -> int:
+        raise PermissionError
+
+    with mark:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "open", refused)
+            mark("app.started", instance="a", pid=1)
+        assert sampled(tmp_path) == {"a": None}
 
 
 def test_one_that_may_not_be_asked_makes_the_sum_unknown(

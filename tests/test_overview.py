@@ -65,6 +65,8 @@ def test_what_was_broken_on_purpose_is_known(made: Made) -> None:
     shop = {"parameters": {"releases": {"v2": {"front": "slow:9", "coupon": "never-ready"}}}}
     found = Result.read(made("shop", manifest={**shop, "new_version": "v2"}))
     assert found.release == "never-ready"
+    late = {"parameters": {"releases": {"v2": {"boot": 30}}}, "new_version": "v2"}
+    assert Result.read(made("late", manifest=late)).undisturbed
     slow = {"parameters": {"releases": {"v2": {"release": "slow:50"}}}, "new_version": "v2"}
     assert Result.read(made("slow", manifest=slow)).undisturbed
 

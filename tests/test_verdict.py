@@ -667,6 +667,44 @@ def test_after_a_deploy_was_given_up_the_new_version_is_stale(judged):
     assert "replies not from v1 after the deploy, allowed 0" in only_reason(verdict)
 
 
+@pytest.mark.parametrize(
+    ("version", "named"), [("", None), ("", "v1"), ("v1", "1.0")], ids=["none", "named", "other"]
+)
+def test_who_alone_answers_after_an_abort_has_to_be_seen(judged, version, named):
+    """An app that tells no version, or another than is named, may be the bad release for good."""
+    verdict = judged(
+        "deploy=aborted",
+        deploy=(6.0, float("inf")),
+        switch=10.0,
+        versions=(version, version and "v2"),
+        marks=FAILED,
+        manifest={"old_version": named, "new_version": None},
+    )
+    assert verdict.verdict == "inconclusive"
+    assert "alone answers afterwards was not seen" in only_reason(verdict)
+
+
+def test_who_answers_after_a_deploy_has_to_be_seen_where_it_is_promised(judged):
+    late = {"deploy": (6.0, 19.9), "switch": (10.0, 19.9)}
+    for slo in ("converge=9s", ""):
+        verdict = judged(slo, **({} if slo else late | {"deploy": (6.0, 20.1)}))
+        assert verdict.verdict == "inconclusive"
+        assert any("who answers then was not seen" in reason for reason in verdict.reasons)
+    assert judged("converge=9s,stale=none").verdict == "holds"
+
+
+def test_a_deploy_that_we_had_to_end_was_given_up_by_nobody(judged):
+    (at, name, about) = FAILED[0]
+    verdict = judged(
+        "deploy=aborted",
+        deploy=(6.0, float("inf")),
+        switch=99.0,
+        marks=[(at, name, {**about, "timed_out": True})],
+        manifest={"old_version": "v1"},
+    )
+    assert only_reason(verdict).startswith("inconclusive: nobody gave the deploy up, we ended it")
+
+
 def test_who_promises_sessions_no_way_back_has_to_tell_a_version(judged):
     verdict = judged("backwards=0,stale=none", switch=99.0, manifest={"new_version": None})
     assert only_reason(verdict).endswith("whether a session went back is unknown")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from zdtest.duration import written
-from zdtest.errors import ConfigError, DeployFailed
+from zdtest.errors import ConfigError, DeployFailed, DeployTimeout
 from zdtest.progress import Progress
 
 _GRACE = 5.0
@@ -60,14 +60,14 @@ class Command:
     def finish(self, limit: float, tick: Callable[[], None]) -> None:
         """Return once it has exited 0, calling `tick` in between.
 
-        Raises DeployFailed with its last output when it exits otherwise, or when it had to be
-        ended after `limit` seconds. An exception of `tick` leaves it running.
+        Raises DeployFailed with its last output when it exits otherwise, DeployTimeout when it had
+        to be ended after `limit` seconds. An exception of `tick` leaves it running.
         """
         deadline = time.monotonic() + limit
         while self._process.poll() is None:
             if time.monotonic() > deadline:
                 self.end(signal.SIGTERM)
-                raise DeployFailed(
+                raise DeployTimeout(
                     f"the command still ran after {written(limit)}: {shlex.join(self.argv)}"
                     f"\n{self.tail()}"
                 )

@@ -2,8 +2,8 @@
 
 Scenarios are compared by their names. A broken run where none was broken stands by itself, and so
 does a verdict that changed for the better in every run; that more or fewer runs are broken takes
-Fisher's exact test (1922) of how many. A scenario that held and is inconclusive now is neither
-better nor worse: it is unproved. A mutant is to be caught, so its verdict means the opposite.
+Fisher's exact test (1922) of how many. A scenario that is mostly inconclusive now is neither better
+nor worse: it is unproved. A mutant is to be caught, so its verdict means the opposite.
 Failures are counts: Fisher's test on all repeats together, where one side has none. Where both have
 some they are the lengths of outages, in which requests fail together, and differ from run to run;
 they are told, as latencies are, by the bootstrap of the repeats (Efron 1979), from `REPEATS` on
@@ -33,6 +33,9 @@ CHANCE = 0.01
 
 LATENCY = "p99"
 
+FELT = 0.2
+"""The share by which a latency has to get longer for a session to fail by it."""
+
 _DRAWS = 4000
 _BOUNDS = (0.25, 99.75)
 
@@ -59,6 +62,8 @@ class Change:
     """``verdict``, ``failures`` or `LATENCY`."""
     worse: bool
     says: str
+    by: float = 0.0
+    """By what share of what it was a latency got longer at the least, 1.0 for twice as long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +80,7 @@ class Comparison:
     untold: tuple[str, ...]
     """Scenarios with too few repeats to say anything of latencies, or of failures that both had."""
     unproved: tuple[str, ...]
-    """Scenarios of which every run is inconclusive now, and not every one was."""
+    """Scenarios of which most runs are inconclusive now, and were not."""
     timed: int
     """Scenarios whose latencies were compared."""
     environment: Mapping[str, Pair]
@@ -97,12 +102,14 @@ class Comparison:
     def worsened(self) -> tuple[Change, ...]:
         """What got worse and is not to be put down to chance.
 
-        Of many scenarios the latencies of some differ by chance alone: those count where more of
-        them got worse than chance would have it.
+        Machines are never quite alike, and of many scenarios the latencies of some differ by chance
+        alone. So a slower one counts where it is slower by `FELT` for certain, and more of them are
+        than chance would have it; or where it takes twice as long for certain.
         """
-        slower = sum(change.what == LATENCY for change in self.worse)
-        by_chance = 1 - at_most(slower - 1, self.timed, CHANCE / 2) >= CHANCE
-        return tuple(one for one in self.worse if not (by_chance and one.what == LATENCY))
+        felt = [change for change in self.worse if change.what == LATENCY and change.by >= FELT]
+        by_chance = 1 - at_most(len(felt) - 1, self.timed, CHANCE / 2) >= CHANCE
+        slower = [change for change in felt if not by_chance or change.by >= 1]
+        return tuple(one for one in self.worse if one.what != LATENCY or one in slower)
 
     @property
     def unheld(self) -> tuple[str, ...]:
@@ -117,7 +124,7 @@ class Comparison:
     @property
     def nothing(self) -> bool:
         """Whether no scenario is in both: then nothing was compared."""
-        return not self.same and not self.changes
+        return not self.same and not self.changes and not self.unproved
 
     def silence(self) -> str:
         """Return of how many scenarios nothing is said that would take more repeats."""
@@ -140,7 +147,7 @@ class Comparison:
         lines = [f"{self.old.label} -> {self.new.label}"]
         for title, changes in (("worse", self.worse), ("better", self.better)):
             lines += [f"{title}: {one.scenario}: {one.what}: {one.says}" for one in changes]
-        lines += [f"unproved: {name}: every run is inconclusive now" for name in self.unproved]
+        lines += [f"unproved: {name}: most runs are inconclusive now" for name in self.unproved]
         lines.append(f"{self.same} scenarios without a difference beyond chance")
         for title, names in (("gone", self.only_old), ("new", self.only_new)):
             brief_line = [f"{title}: {len(names)} scenarios"] if names else []
@@ -193,7 +200,7 @@ def compare(old: Release, new: Release) -> Comparison:
     for name in both:
         found = list(_changes(name, before[name], after[name]))
         changes += found
-        same += not found
+        same += not found and not _unproved(before[name], after[name])
         if min(len(before[name]), len(after[name])) < REPEATS:
             untold.append(name)
         pairs = _differing(old.configuration.get(name, {}), new.configuration.get(name, {}))
@@ -253,7 +260,8 @@ def _caught(name: str, old: Sequence[Result], new: Sequence[Result]) -> Iterable
 
 
 def _unproved(old: Sequence[Result], new: Sequence[Result]) -> bool:
-    return not any(one.proved for one in new) and any(one.proved for one in old)
+    shares = [sum(one.proved for one in runs) / len(runs) for runs in (old, new)]
+    return shares[1] < 0.5 <= shares[0]
 
 
 def _broken(runs: Sequence[Result]) -> int:
@@ -308,7 +316,7 @@ def _latency(name: str, old: Sequence[Result], new: Sequence[Result]) -> Iterabl
     if least > 0 or most < 0:
         before, after = map(statistics.median, sides)
         says = f"{before:.1f} ms -> {after:.1f} ms in the deploy ({least:+.1f} to {most:+.1f} ms)"
-        yield Change(name, LATENCY, least > 0, says)
+        yield Change(name, LATENCY, least > 0, says, by=least / before if before > 0 else 0.0)
 
 
 def fisher(failed: int, requests: int, other_failed: int, other_requests: int) -> float:

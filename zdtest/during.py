@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from zdtest.command import Command
-from zdtest.errors import DeployFailed, LoadFailed, ZdError
+from zdtest.errors import DeployFailed, DeployTimeout, LoadFailed, ZdError
 from zdtest.interrupt import Interrupt, Stopped
 from zdtest.progress import Progress
 from zdtest.run import Run, judged, run
@@ -90,6 +90,7 @@ def _measure(one: Run, plan: Plan, progress: Progress, troubles: list[ZdError]) 
         except DeployFailed as error:
             troubles.append(error)
             about["error"] = str(error).partition("\n")[0]
+            about |= {"timed_out": True} if isinstance(error, DeployTimeout) else {}
         one.mark("deploy.end", **about)
 
 

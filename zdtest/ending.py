@@ -51,7 +51,8 @@ class Ending:
             return
         well = self.before is None or self._held(self.before)
         if self.label is not None:
-            well &= self._kept(self.label, whole=exitstatus in _WHOLE)
+            cut = session.shouldfail or session.shouldstop
+            well &= self._kept(self.label, whole=exitstatus in _WHOLE and not cut)
         if not well and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -83,12 +84,14 @@ class Ending:
 
         history = self.reports / HISTORY
         if not whole:
-            self.lines.append("FAILED no release kept: the session was interrupted")
+            self.lines.append("FAILED no release kept: the session ended early")
             return False
         try:
             one = Release.of(label, filter(loaded, self.runs))
             self.lines += [f"not in the release: {why}" for why in one.unread]
-            self.lines.append(f"release  {one.write(history)}")
+            before = (history / f"{label}.json").exists()
+            told = ", in the place of the one that was there" if before else ""
+            self.lines.append(f"release  {one.write(history)}{told}")
             drawn = write_history(Releases.read(history), history / INDEX)
             self.lines.append(f"history  {drawn}")
         except ZdError as error:

@@ -49,6 +49,10 @@ class DeployFailed(ZdError):
     """The deploy command or strategy raised, ran out of time or exited non-zero."""
 
 
+class DeployTimeout(DeployFailed):
+    """The deploy command ran out of time, and was ended for it."""
+
+
 class FaultError(ZdError):
     """A fault took no effect, was still there after its heal, or never fired: no pass."""
 

@@ -216,6 +216,12 @@ class Evidence:
         ends = [mark for mark in self.recording.marks if mark.name == "deploy.end"]
         return str(ends[-1].about.get("error", "")) if ends else ""
 
+    @property
+    def timed_out(self) -> bool:
+        """Whether the last deploy ran out of time, and was ended by whoever measured."""
+        ends = [mark for mark in self.recording.marks if mark.name == "deploy.end"]
+        return bool(ends and ends[-1].about.get("timed_out"))
+
     def replies(self, version: str | None, *phases: int) -> int:
         """Return how many ok replies came from `version` (in these phases, else in all)."""
         if version not in self.samples.versions or not version:

@@ -197,10 +197,11 @@ def _release(manifest: Mapping[str, Any]) -> str:
     """Return what the release of the new version is called where it is a bad one."""
     releases = (manifest.get("parameters") or {}).get("releases") or {}
     told = releases.get(manifest.get("new_version")) or {}
-    # Where there are several services each has a release of its own.
+    # Where there are several services each has a release of its own; what is no word is a setting.
     names = [told["release"]] if "release" in told else told.values()
+    words = [name for name in names if isinstance(name, str)]
     # One that takes its time over each reply is no worse than the one before it, which does too.
-    bad = (str(name) for name in names if str(name).partition(":")[0] not in ("", "good", "slow"))
+    bad = (name for name in words if name.partition(":")[0] not in ("", "good", "slow"))
     return next(bad, "")
 
 

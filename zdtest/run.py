@@ -164,6 +164,7 @@ def run(
         mark = EventLog(folder / "events.jsonl")
         tidy.callback(mark.close)
         sampled = tidy.enter_context(MemorySampler(folder / FILE, mark))
+        tidy.callback(mark.listen(sampled.moment, sampled.now).end)
         # Never another run's: what carries this name ends with it, wherever their folders are.
         name = f"{name_of(folder)}-{secrets.token_hex(2)}"
         engine = ProcessEngine(name, folder, on_event=sampled, kept=keep)

@@ -22,7 +22,7 @@ def reasons(evidence: Evidence) -> list[str]:
     """Return everything that keeps the run from proving that its promises hold."""
     rules = (
         *(_interrupted, _trailer, _workers, _numbers, _schedule, _rate, _generator),
-        *(_deploy, _watched, _version, _requests, _channels, _journal, _proxy),
+        *(_deploy, _watched, _version, _settled, _requests, _channels, _journal, _proxy),
     )
     return [reason for rule in rules for reason in rule(evidence)]
 
@@ -125,6 +125,8 @@ def _deploy(evidence: Evidence) -> Iterator[str]:
         yield "the deploy's end was not marked (deploy.end)"
     elif evidence.failure and evidence.slo.deploy == "done":
         yield f"the deploy failed: {evidence.failure}"
+    elif evidence.failure and evidence.timed_out:
+        yield f"nobody gave the deploy up, we ended it: {evidence.failure}"
 
 
 def _watched(evidence: Evidence) -> Iterator[str]:
@@ -152,6 +154,20 @@ def _version(evidence: Evidence) -> Iterator[str]:
         yield f"the new version {new} was never observed"
     elif evidence.replies(new, BASELINE) == _told(evidence) > 0:
         yield f"the new version {new} already answered every request before the deploy"
+
+
+def _settled(evidence: Evidence) -> Iterator[str]:
+    """Who answers in the end has to be seen where it is promised."""
+    slo, stays = evidence.slo, evidence.stays
+    if slo.stale is None or not evidence.window.ended:
+        return
+    if evidence.stale(evidence.channels).count is not None:
+        return
+    if slo.deploy == "aborted":
+        who = f"the old version {stays}" if stays else "the old version"
+        yield f"that {who} alone answers afterwards was not seen"
+    elif evidence.replies(stays):
+        yield "nothing was answered after the deploy had settled: who answers then was not seen"
 
 
 def _told(evidence: Evidence) -> int:

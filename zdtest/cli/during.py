@@ -73,10 +73,13 @@ def during(options: argparse.Namespace) -> int:
         raise ConfigError("expected a command after --, or --duration in its place; not both")
     if command:
         expect_command(command)
+    slo = Slo.parse(options.slo)
+    if slo.deploy == "aborted" and not command:
+        raise ConfigError("slo deploy=aborted: expected a command after --, whose failing tells it")
     plan = work.Plan(
         url=options.url,
         load=_load(options, path_of(options.url)),
-        slo=Slo.parse(options.slo),
+        slo=slo,
         folder=options.out or Path("reports"),
         command=command,
         duration=_seconds(options, "duration", least=0.1) if options.duration else None,

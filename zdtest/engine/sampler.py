@@ -6,6 +6,7 @@ import json
 import os
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +20,10 @@ FILE = "memory.jsonl"
 EVERY = 0.5
 """Seconds from one sample to the next. One process takes less than a millisecond of a core."""
 
+_MOMENTS = ("app.ready", "app.term", "deploy.")
+"""What is marked when the most instances run, or when that may be over at once."""
+
+_UNSEEN = -1
 _GONE = (FileNotFoundError, ProcessLookupError)
 
 
@@ -26,11 +31,11 @@ class MemorySampler:
     """A marker that passes on to `mark` what an engine tells, and samples what it tells of.
 
     While it is entered, ``memory.jsonl`` gets a line every `EVERY` seconds, and one as soon as an
-    instance is told to stop, which is when most of them run: ``t``, seconds on CLOCK_MONOTONIC, and
-    ``bytes`` by instance. They are proportional set sizes: what a process and its descendants alone
-    hold, and their shares of what others hold too. The kernel tells them alike of processes and of
-    what runs in containers, whatever engine started it. null stands where we may not ask; who has
-    ended is not there. Nothing is written before the first instance runs.
+    instance is ready or told to stop, and at each step of a deploy (`moment`): ``t``, seconds on
+    CLOCK_MONOTONIC, and ``bytes`` by instance. They are proportional set sizes: what a process and
+    its descendants alone hold, and their shares of what others hold too. The kernel tells them
+    alike of processes and of what runs in containers, whatever engine started it. null stands where
+    we may not ask; who has ended is not there. Nothing is written before the first instance runs.
     """
 
     def __init__(self, path: Path, mark: Marker) -> None:
@@ -57,19 +62,34 @@ class MemorySampler:
         self._wake.set()
         self._thread.join()
         for _, folder in self._folders:
-            os.close(folder)
+            if folder != _UNSEEN:
+                os.close(folder)
 
     def __call__(self, name: str, /, **about: object) -> None:
         """Note that it is now; from its ``app.started`` on an instance is sampled."""
         self._mark(name, **about)
         if name == "app.started":
-            # Held open it is that process's for ever, and no later one's with its pid.
-            with suppress(OSError), self._known:
+            with self._known:
                 if not self._over:
-                    folder = os.open(f"/proc/{about['pid']}", os.O_PATH | os.O_DIRECTORY)
-                    self._folders.append((str(about["instance"]), folder))
-        elif name == "app.term":
-            self._wake.set()
+                    self._begun(str(about["instance"]), about.get("pid"))
+
+    def moment(self, name: str, about: Mapping[str, object]) -> bool:
+        """Whether a sample is to be taken at once, as a mark of that name is set."""
+        return name.startswith(_MOMENTS)
+
+    def now(self) -> None:
+        """Take a sample at once."""
+        self._wake.set()
+
+    def _begun(self, instance: str, pid: object) -> None:
+        try:
+            # Held open it is that process's for ever, and no later one's with its pid.
+            folder = os.open(f"/proc/{pid}", os.O_PATH | os.O_DIRECTORY)
+        except _GONE:
+            return
+        except OSError:
+            folder = _UNSEEN
+        self._folders.append((instance, folder))
 
     def _sample(self) -> None:
         with ExitStack() as tidy:
@@ -90,7 +110,7 @@ class MemorySampler:
         told: dict[str, int | None] = {}
         for name, folder in folders:
             try:
-                size = held(f"/proc/self/fd/{folder}")
+                size = None if folder == _UNSEEN else held(f"/proc/self/fd/{folder}")
             except _GONE:
                 with self._known:
                     self._folders.remove((name, folder))

@@ -28,8 +28,8 @@ def stale(
     """Return the ok replies of another version than `new` to requests due after `settled`.
 
     One that tells no version is of another on a channel whose replies tell theirs: it may be
-    anybody's. None where nothing settled, or nothing was deployed: no ok reply of the new version.
-    O(n).
+    anybody's. None where nothing settled, where nothing was answered ok after that, and where
+    nothing was deployed: no ok reply of the new version. O(n).
     """
     if settled is None or not new or new not in samples.versions:
         return UNKNOWN
@@ -38,6 +38,8 @@ def stale(
     if not (ok & arrived).any():
         return UNKNOWN
     late = int(np.searchsorted(samples.due, settled, "right"))
+    if not (ok & _on(samples, channels))[late:].any():
+        return UNKNOWN
     untold = samples.version == samples.versions.index("")
     telling = np.bincount(samples.channel[ok & ~untold], minlength=len(CHANNELS)) > 0
     old = ok & ~arrived & telling[samples.channel]

@@ -31,7 +31,10 @@ def tally(found: Comparison) -> str:
         return "no scenario is in both: nothing was compared"
     counts = [
         f"{count(len(changes))} {word}"
-        for word, changes in (("worse", found.worse), ("better", found.better))
+        for word, changes in (
+            *(("worse", found.worse), ("better", found.better)),
+            *(("no longer proved", found.unproved), ("gone", found.only_old)),
+        )
         if changes
     ]
     return ", ".join(counts) or "nothing beyond chance"
@@ -62,7 +65,7 @@ def differences(found: Comparison) -> str:
     if not found.nothing:
         same = f"{count(found.same)} scenarios without a difference beyond chance."
         parts.append(f'<p class="note">{same} {html(_silence(found))}</p>')
-    parts.append(_listed("No longer proved: every run is inconclusive", found.unproved))
+    parts.append(_listed("No longer proved: most runs are inconclusive", found.unproved))
     for one, names in ((found.old, found.only_old), (found.new, found.only_new)):
         parts.append(_listed(f"Only in {one.label}", names))
     parts += [_environment(found), _configuration(found)]
