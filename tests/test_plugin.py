@@ -370,7 +370,9 @@ def test_neither_hides_a_failure_and_a_worker_tells_its_runs(inside, pytester):
 def test_a_session_that_was_interrupted_keeps_no_release(inside, pytester):
     result = inside(judging(then="raise KeyboardInterrupt"), "--zd-release", "v1")
     assert result.ret == pytest.ExitCode.INTERRUPTED
-    result.stdout.fnmatch_lines(["FAILED no release kept: the session was interrupted"])
+    result.stdout.fnmatch_lines(["FAILED no release kept: the session ended early"])
+    result = inside(judging(then="raise AssertionError"), "--zd-release", "v1", "-x")
+    result.stdout.fnmatch_lines(["FAILED no release kept: the session ended early"])
     assert not (pytester.path / "reports" / "history").exists()
 
 
