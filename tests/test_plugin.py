@@ -376,7 +376,8 @@ def test_a_session_that_was_interrupted_keeps_no_release(inside, pytester):
     assert not (pytester.path / "reports" / "history").exists()
 
 
-HEAD = '{"schema": 2, "label": "v0", "environment": {}, "configuration": {}, "runs": []}'
+FACTS = '"environment": {}, "configuration": {}, "unread": [], "runs": []'
+HEAD = f'{{"schema": 2, "label": "v0", {FACTS}}}'
 
 
 def test_what_is_held_against_nothing_is_no_pass(inside, pytester):

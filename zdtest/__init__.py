@@ -8,6 +8,7 @@ from __future__ import annotations
 from zdtest.errors import (
     ConfigError,
     DeployFailed,
+    DeployTimeout,
     EngineError,
     EngineMissing,
     FaultError,
@@ -33,6 +34,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ConfigError",
     "DeployFailed",
+    "DeployTimeout",
     "EngineError",
     "EngineMissing",
     "FaultError",

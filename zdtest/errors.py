@@ -9,6 +9,7 @@
      │   ├─ EngineError       a process or container did not start, become ready or stop
      │   │   └─ EngineMissing there is no engine here that could run it
      │   ├─ DeployFailed      the deploy command or strategy raised, timed out or exited non-zero
+     │   │   └─ DeployTimeout it ran out of time, and was ended for it
      │   ├─ FaultError        a fault that took no effect, was not undone or never fired
      │   ├─ LoadFailed        the load generator died or never sent its first request
      │   └─ Inconclusive      the run ended, and proves nothing either way
