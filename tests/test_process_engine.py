@@ -202,6 +202,24 @@ def test_only_a_process_of_this_run_is_adopted(engine: ProcessEngine) -> None:
         engine.adopt("app", app.pid, beside=script)
 
 
+def test_one_in_the_midst_of_an_exec_is_adopted_all_the_same(
+    engine: ProcessEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no environment for a moment, and so no label."""
+    script = engine.run("script", ["sh", "-c", "sleep 60 >/dev/null & echo $!"])
+    find, asked = reaper.find, []
+
+    def in_the_midst(pid: int) -> reaper.Process | None:
+        asked.append(pid)
+        found = find(pid)
+        return found._replace(labels={}) if found and len(asked) < 3 else found
+
+    monkeypatch.setattr(reaper, "find", in_the_midst)
+    app = engine.adopt("app", int(engine.logs(script)), beside=script)
+    assert len(asked) == 3
+    engine.kill(app)
+
+
 def test_the_control_server_answers_kept_closed_and_pipelined_requests(
     engine: ProcessEngine,
 ) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +17,7 @@ from zdtest.engine.watched import Watched
 from zdtest.errors import EngineError
 
 _KILLED_WITHIN = 5.0
+_EXEC_WITHIN = 0.5
 
 
 class ProcessEngine:
@@ -169,7 +171,7 @@ class ProcessEngine:
             handle = os.pidfd_open(pid)
         except OSError as error:
             raise EngineError(f"{name} has ended: pid {pid}\n{self.logs(beside)}") from error
-        process = reaper.find(pid)
+        process = _settled(pid)
         if process is None or process.labels.get(reaper.RUN) != self.run_id:
             os.close(handle)
             what = "is no process of this run" if process else "has ended"
@@ -263,6 +265,19 @@ class ProcessEngine:
         else:
             name = "process"
         self._on_event(f"{name}.{what}", instance=instance.name, **about)
+
+
+def _settled(pid: int) -> reaper.Process | None:
+    """Return the process once it tells its labels, or has had the time to.
+
+    In the midst of an exec a process has no environment to be read.
+    """
+    until = time.monotonic() + _EXEC_WITHIN
+    while (found := reaper.find(pid)) is not None and not found.labels:
+        if time.monotonic() > until:
+            return found
+        time.sleep(0.001)
+    return found
 
 
 def _unlabelled() -> dict[str, str]:
