@@ -74,14 +74,30 @@ class Server:
         while True:
             await self._room.acquire()  # what finds no room stays in the kernel's accept queue
             try:
-                client, _ = await loop.sock_accept(self._listener)
-            except OSError:
+                client, _ = self._listener.accept()
+            except OSError as error:
                 self._room.release()
-                await asyncio.sleep(_BREATH)
+                if isinstance(error, BlockingIOError):
+                    await self._arrival()
+                else:
+                    await asyncio.sleep(_BREATH)
                 continue
+            client.setblocking(False)
             task = loop.create_task(loop.connect_accepted_socket(self._connection, client))
             self._arriving.add(task)
             task.add_done_callback(self._arriving.discard)
+
+    async def _arrival(self) -> None:
+        """Return once a connection waits to be accepted.
+
+        `loop.sock_accept` accepts one by itself, and loses it when it is cancelled in that moment.
+        """
+        loop, somebody = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(self._listener, somebody.set)
+        try:
+            await somebody.wait()
+        finally:
+            loop.remove_reader(self._listener)
 
     def _connection(self) -> _Connection:
         return _Connection(self._config, self._state, self._gone)

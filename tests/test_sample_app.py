@@ -518,7 +518,8 @@ def test_a_request_waits_while_all_workers_are_busy(journal: Path) -> None:
             time.sleep(0.005)
         check = app.ask("/ping")
         took = sorted(one.result().took for one in slow)
-    assert 0.4 <= took[0] <= took[1] < 0.8
+    assert took[0] >= 0.4
+    assert took[1] - took[0] < 0.3  # two at a time: one after the other would be 0.4 apart
     assert took[2] >= 0.8
     assert check.took > 0.2  # a health check stands in the same queue
 
