@@ -109,7 +109,8 @@ class Release:
                 unread=_as(tuple[str, ...], told["unread"], "unread"),
             )
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
-            raise RecordingError(f"damaged {path}: {error!r}") from error
+            why = f"it lacks {error}" if isinstance(error, KeyError) else repr(error)
+            raise RecordingError(f"damaged {path}: {why}") from error
 
     @classmethod
     def of(cls, label: str, folders: Iterable[Path]) -> Release:
