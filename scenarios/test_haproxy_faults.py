@@ -6,9 +6,10 @@ import dataclasses
 
 import numpy as np
 import pytest
+from account import UNINTERRUPTED
 from behind_haproxy import BehindHAProxy
 
-from zdtest import Slo, SloViolation, rolling
+from zdtest import SloViolation, rolling
 from zdtest.engine import silent
 from zdtest.faults import freeze, kill, kill_balancer
 from zdtest.sample import Outcome
@@ -16,7 +17,6 @@ from zdtest.strategies import blue_green
 
 RATE = 200.0
 QUICK = {"baseline": "1s", "settle": "500ms"}
-UNINTERRUPTED = Slo(p99_ratio=None, p99_over=None, slow=None, hole="1s")
 # A POST in flight on a server that dies is lost, whatever a balancer does, and is counted apart.
 SAFE = dataclasses.replace(UNINTERRUPTED, channels=("new", "slow", "reused"))
 WAITING = "new=2@/api,slow=2@/500~500ms,reused=4@/500~500ms,write=1@/orders"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from account import UNINTERRUPTED
 from behind_nginx import Behind
 
 from zdtest import DeployFailed, Inconclusive, Slo, SloViolation
@@ -15,7 +16,6 @@ from zdtest.faults import at, freeze, kill, kill_balancer
 from zdtest.strategies import scripted
 
 QUICK = {"baseline": "1s", "settle": "500ms"}
-UNINTERRUPTED = Slo(p99_ratio=None, p99_over=None, slow=None, hole="1s")
 CLIENTS = "new=2@/api,reused=2@/api,write=2@/orders"
 # How long nginx leaves out a server that has failed it three times; the document has ten seconds.
 OUT = 4

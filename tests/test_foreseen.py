@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -25,9 +26,7 @@ def result(
     about = {"causes": list(expected), "topology": "custom_lb", "test": test or name}
     folder = synthetic.run(tmp_path / name, requests=1000, manifest=about)
     judged(folder, Slo())
-    one = Result.read(folder)
-    one.causes.update(causes)  # type: ignore[attr-defined]
-    return one
+    return dataclasses.replace(Result.read(folder), causes=causes)
 
 
 def test_a_configurations_runs_are_counted_together_and_those_of_others_are_not(

@@ -137,6 +137,7 @@ def test_what_runs_no_version_is_no_instance_of_the_app(
     engine: ProcessEngine, grows: Begin, tmp_path: Path
 ) -> None:
     grows("proxy", version="")
+    # Nothing tells that nothing is written: this is as long as two samples take.
     time.sleep(2 * sampler.EVERY)
     assert not (tmp_path / sampler.FILE).exists()
 

@@ -646,7 +646,11 @@ def test_a_deploy_that_failed_proves_nothing_of_deploys(judged):
 
 def test_a_bad_release_that_is_given_up_holds_where_that_is_promised(judged):
     bad = {"deploy": (6.0, float("inf")), "switch": 99.0, "manifest": {"old_version": "v1"}}
-    assert judged("deploy=aborted", marks=FAILED, **bad).verdict == "holds"
+    verdict = judged("deploy=aborted", marks=FAILED, **bad)
+    assert verdict.verdict == "holds"
+    assert "promised: the deploy is given up" in verdict.summary(), (
+        "or it reads as one that went well"
+    )
 
 
 def test_a_bad_release_that_is_not_given_up_breaks_that_promise(judged):

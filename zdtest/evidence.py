@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -213,14 +214,18 @@ class Evidence:
     @property
     def failure(self) -> str:
         """What the last deploy failed by, "" where it did not."""
-        ends = [mark for mark in self.recording.marks if mark.name == "deploy.end"]
-        return str(ends[-1].about.get("error", "")) if ends else ""
+        return str(self._end.get("error", ""))
 
     @property
     def timed_out(self) -> bool:
         """Whether the last deploy ran out of time, and was ended by whoever measured."""
-        ends = [mark for mark in self.recording.marks if mark.name == "deploy.end"]
-        return bool(ends and ends[-1].about.get("timed_out"))
+        return bool(self._end.get("timed_out"))
+
+    @property
+    def _end(self) -> Mapping[str, object]:
+        """What was told as the last deploy ended, nothing where none did."""
+        ends = [mark.about for mark in self.recording.marks if mark.name == "deploy.end"]
+        return ends[-1] if ends else {}
 
     def replies(self, version: str | None, *phases: int) -> int:
         """Return how many ok replies came from `version` (in these phases, else in all)."""

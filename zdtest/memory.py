@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
 
@@ -76,9 +76,9 @@ class Memory:
         return Held(float(np.median(before)), float(within.max()))
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _size(value: object) -> float:
-    return float(value) if _is_number(value) else math.nan  # type: ignore[arg-type]
+    return float(value) if _is_number(value) else math.nan

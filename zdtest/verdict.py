@@ -102,7 +102,14 @@ class Verdict:
 
     @property
     def scope(self) -> str:
-        """What the promises leave out and how it fared, "" where they speak of every channel."""
+        """What is promised other than usual: that the deploy is aborted, or some channels alone.
+
+        Of those left out it tells how they fared; "" where nothing is.
+        """
+        aborted = "promised: the deploy is given up" if self.slo.deploy == "aborted" else ""
+        return "; ".join(filter(None, (aborted, self._left_out())))
+
+    def _left_out(self) -> str:
         spoken = self.slo.channels
         silent = {name: one for name, one in self.channels.items() if name not in (spoken or ())}
         if spoken is None or not silent:
