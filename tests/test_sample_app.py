@@ -513,14 +513,17 @@ def test_sigterm_can_be_ignored(journal: Path) -> None:
 
 def test_a_request_waits_while_all_workers_are_busy(journal: Path) -> None:
     with running(journal, WORKERS="2") as app, ThreadPoolExecutor(3) as pool:
+        began = time.monotonic()
         slow = [pool.submit(app.ask, "/400") for _ in range(3)]
         while len(app.told("request")) < 3:
             time.sleep(0.005)
         check = app.ask("/ping")
         took = sorted(one.result().took for one in slow)
+        lasted = time.monotonic() - began
     assert took[0] >= 0.4
     assert took[1] - took[0] < 0.3  # two at a time: one after the other would be 0.4 apart
-    assert took[2] >= 0.8
+    # Since the first was sent: on a busy machine the last one is sent later, and so waits less.
+    assert lasted >= 0.8
     assert check.took > 0.2  # a health check stands in the same queue
 
 
