@@ -16,7 +16,7 @@ import pytest
 from ground_truth import KINDS, GroundTruth, Outage
 
 GET = b"GET %s HTTP/1.1\r\nHost: truth\r\nX-Request-ID: %s\r\n\r\n"
-BEFORE = 0.05
+BEFORE = 0.2
 """When every script below begins its outage, counted from the first request."""
 
 
@@ -36,13 +36,13 @@ def once(truth: GroundTruth, path: bytes = b"/", id: bytes = b"a") -> bytes:
         return ask(sock, path, id)
 
 
-def begin(truth: GroundTruth, seconds: float = BEFORE + 0.02) -> None:
+def begin(truth: GroundTruth, seconds: float = BEFORE + 0.1) -> None:
     """Start the script by its first request and come back inside the outage."""
     assert once(truth, id=b"first").startswith(b"HTTP/1.1 200")
     time.sleep(seconds)
 
 
-def script(kind: str, seconds: float = 0.2, **more: float) -> list[dict[str, object]]:
+def script(kind: str, seconds: float = 1.0, **more: float) -> list[dict[str, object]]:
     return [{"kind": kind, "at": BEFORE, "for": seconds, **more}]
 
 
@@ -70,7 +70,7 @@ def test_a_number_for_a_path_is_how_many_milliseconds_the_answer_takes() -> None
     with GroundTruth() as truth:
         asked = time.monotonic()
         once(truth, b"/150")
-        assert 0.15 <= time.monotonic() - asked < 0.4
+        assert 0.15 <= time.monotonic() - asked < 1
 
 
 def test_a_stream_sends_a_message_each_period() -> None:
@@ -79,13 +79,13 @@ def test_a_stream_sends_a_message_each_period() -> None:
         got = ask(sock, b"/events?every=20")
         while b"data: 5\n" not in got:
             got += sock.recv(4096)
-        assert 0.1 <= time.monotonic() - asked < 0.3
+        assert 0.1 <= time.monotonic() - asked < 1
 
 
 def test_refused_resets_what_is_connected_and_is_back_on_the_same_port() -> None:
-    with GroundTruth(script("refused", 0.1)) as truth, connected(truth) as kept:
+    with GroundTruth(script("refused", 0.3)) as truth, connected(truth) as kept:
         ask(kept, id=b"first")
-        time.sleep(BEFORE + 0.02)
+        time.sleep(BEFORE + 0.1)
         with pytest.raises(ConnectionResetError):
             kept.recv(1)
         asked, refused = [], []
@@ -99,7 +99,7 @@ def test_refused_resets_what_is_connected_and_is_back_on_the_same_port() -> None
     (outage,) = truth.outages
     assert outage["begin"] <= refused[0], "refused before it began"
     assert asked[len(refused) - 1] <= outage["end"] + 1e-3, "it must be back without delay"
-    assert 0.1 <= outage["end"] - outage["begin"] < 0.2
+    assert 0.3 <= outage["end"] - outage["begin"] < 1
 
 
 def test_refused_tells_which_requests_it_killed_in_service() -> None:
@@ -117,28 +117,28 @@ def test_http_503_answers_503_and_counts_whom() -> None:
         begin(truth)
         assert ask(kept, id=b"hit-1").startswith(b"HTTP/1.1 503")
         assert once(truth, b"/1500", b"hit-2").startswith(b"HTTP/1.1 503")
-        time.sleep(0.2)
+        time.sleep(1)
         assert ask(kept).startswith(b"HTTP/1.1 200")
     assert truth.outages[0]["ids"] == ["hit-1", "hit-2"]
-    assert 0.2 <= truth.outages[0]["end"] - truth.outages[0]["begin"] < 0.3
+    assert 1 <= truth.outages[0]["end"] - truth.outages[0]["begin"] < 2
 
 
 def test_a_hang_answers_everything_late_and_nothing_wrong() -> None:
-    with GroundTruth(script("hang", 0.3)) as truth, connected(truth) as kept:
+    with GroundTruth(script("hang")) as truth, connected(truth) as kept:
         begin(truth)
         assert ask(kept, id=b"kept").startswith(b"HTTP/1.1 200")
         answered = time.monotonic()
         assert ask(kept, id=b"after").startswith(b"HTTP/1.1 200")
     (outage,) = truth.outages
     assert outage["ids"] == ["kept"]
-    assert 0 <= answered - outage["end"] < 0.1
-    assert 0.3 <= outage["end"] - outage["begin"] < 0.4
+    assert 0 <= answered - outage["end"] < 0.5
+    assert 1 <= outage["end"] - outage["begin"] < 1.5
 
 
 def test_a_black_hole_never_answers_what_it_swallowed() -> None:
-    with GroundTruth(script("black_hole", 0.1)) as truth, connected(truth) as kept:
+    with GroundTruth(script("black_hole")) as truth, connected(truth) as kept:
         begin(truth)
-        kept.settimeout(0.3)
+        kept.settimeout(1.2)
         with pytest.raises(TimeoutError):
             ask(kept, id=b"lost")
         assert once(truth).startswith(b"HTTP/1.1 200")
@@ -146,13 +146,13 @@ def test_a_black_hole_never_answers_what_it_swallowed() -> None:
 
 
 def test_a_black_hole_swallows_the_messages_of_streams() -> None:
-    with GroundTruth(script("black_hole", 0.2)) as truth, connected(truth) as sock:
+    with GroundTruth(script("black_hole", 0.3)) as truth, connected(truth) as sock:
         got, gap, last = ask(sock, b"/events?every=10"), 0.0, time.monotonic()
-        while b"data: 40\n" not in got:
+        while b"data: 60\n" not in got:
             got += sock.recv(4096)
             now = time.monotonic()
             gap, last = max(gap, now - last), now
-    assert 0.19 <= gap < 0.3
+    assert 0.29 <= gap < 1
     assert truth.outages[0]["ids"] == []
 
 
@@ -206,13 +206,13 @@ def test_slow_answers_well_but_late() -> None:
         begin(truth)
         asked = time.monotonic()
         assert once(truth).startswith(b"HTTP/1.1 200")
-        assert 0.15 <= time.monotonic() - asked < 0.3
+        assert 0.15 <= time.monotonic() - asked < 1
 
 
 def test_close_first_attempt_resets_kept_connections_so_that_a_retry_hides_it() -> None:
     with GroundTruth(script("close_first_attempt")) as truth, connected(truth) as kept:
         ask(kept, id=b"first")
-        time.sleep(BEFORE + 0.02)
+        time.sleep(BEFORE + 0.1)
         with pytest.raises(ConnectionResetError):
             ask(kept, id=b"tried-twice")
         assert once(truth, id=b"tried-twice").startswith(b"HTTP/1.1 200")
@@ -221,12 +221,12 @@ def test_close_first_attempt_resets_kept_connections_so_that_a_retry_hides_it() 
 
 
 def test_several_outages_are_played_in_turn_at_their_instants() -> None:
-    wanted = [{"kind": "http_503", "at": 0.02 + n / 20, "for": 0.01} for n in range(4)]
+    wanted = [{"kind": "http_503", "at": 0.1 + n * 0.4, "for": 0.05} for n in range(4)]
     with GroundTruth(wanted) as truth:
-        begin(truth, 0.25)
+        begin(truth, 1.6)
     began = truth.account["began"]
     late = [o["begin"] - began - w["at"] for o, w in zip(truth.outages, wanted, strict=True)]
-    assert all(0 <= each < 0.05 for each in late)
+    assert all(0 <= each < 0.3 for each in late)
 
 
 def test_it_answers_two_thousand_fresh_connections_a_second() -> None:

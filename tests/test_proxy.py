@@ -181,15 +181,15 @@ def test_open_connections_outlive_the_target_s_listening(
 
 
 def test_latency_delays_what_the_target_sends_and_only_that(way: Detour, pair: Pair) -> None:
-    way.set(Conditions(latency=0.2))
+    way.set(Conditions(latency=0.6))
     began = time.monotonic()
     pair.client.sendall(b"ask")
     received(pair.server, 3)
-    assert took(began) < 0.1
+    assert took(began) < 0.6
     began = time.monotonic()
     pair.server.sendall(b"answer")
     received(pair.client, 6)
-    assert 0.2 <= took(began) < 0.4
+    assert 0.6 <= took(began) < 1.2
 
 
 def test_jitter_keeps_the_order(way: Detour, pair: Pair) -> None:
@@ -206,13 +206,13 @@ def test_a_rate_is_kept_and_what_waits_goes_at_once_when_it_ends(way: Detour, pa
     began = time.monotonic()
     pair.server.sendall(bytes(30_000))
     received(pair.client, 30_000)
-    assert 0.28 <= took(began) < 0.5
+    assert 0.28 <= took(began) < 1
     pair.server.sendall(bytes(200_000))
     received(pair.client, 10_000)
     way.clear()
     began = time.monotonic()
     assert len(received(pair.client, 190_000)) >= 190_000
-    assert took(began) < 0.5
+    assert took(began) < 1.5  # at that rate it would be 1.9
 
 
 def test_what_is_held_back_arrives_whole_when_it_ends(way: Detour, pair: Pair) -> None:

@@ -453,11 +453,11 @@ def test_a_graceful_shutdown_lets_requests_finish_and_closes_idle_connections(
     with running(journal, SHUTDOWN="graceful") as app, app.connect() as slow:
         idle = app.client()
         ask(idle, "/ping")
-        slow.sendall(b"GET /600 HTTP/1.1\r\nHost: x\r\n\r\n")
-        asked = app.until("request", path="/600")
+        slow.sendall(b"GET /1500 HTTP/1.1\r\nHost: x\r\n\r\n")
+        asked = app.until("request", path="/1500")
         app.signal()
         assert received(idle.sock) == b""
-        assert time.monotonic() < asked["begin"] + 0.6
+        assert time.monotonic() < asked["begin"] + 1.5
         idle.close()
         app.signal()  # a second one shortens nothing
         assert app.refuses()
@@ -514,17 +514,17 @@ def test_sigterm_can_be_ignored(journal: Path) -> None:
 def test_a_request_waits_while_all_workers_are_busy(journal: Path) -> None:
     with running(journal, WORKERS="2") as app, ThreadPoolExecutor(3) as pool:
         began = time.monotonic()
-        slow = [pool.submit(app.ask, "/400") for _ in range(3)]
+        slow = [pool.submit(app.ask, "/1000") for _ in range(3)]
         while len(app.told("request")) < 3:
             time.sleep(0.005)
         check = app.ask("/ping")
         took = sorted(one.result().took for one in slow)
         lasted = time.monotonic() - began
-    assert took[0] >= 0.4
-    assert took[1] - took[0] < 0.3  # two at a time: one after the other would be 0.4 apart
+    assert took[0] >= 1
+    assert took[1] - took[0] < 0.8  # two at a time: one after the other would be 1 apart
     # Since the first was sent: on a busy machine the last one is sent later, and so waits less.
-    assert lasted >= 0.8
-    assert check.took > 0.2  # a health check stands in the same queue
+    assert lasted >= 2
+    assert check.took > 0.5  # a health check stands in the same queue
 
 
 def test_a_connection_waits_while_there_are_as_many_as_allowed(journal: Path) -> None:
