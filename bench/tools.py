@@ -74,8 +74,8 @@ class Job:
 
 def zdtest(job: Job, folder: Path) -> Told:
     """Run our load, every request recorded; what is told is read from its recording."""
-    from zdtest.recording import Recording
-    from zdtest.sample import Outcome
+    from zdtest.records.recording import Recording
+    from zdtest.records.sample import Outcome
 
     options = f"-m locust -f {ROOT / 'zdtest' / 'load.py'} --headless --only-summary --seed 1"
     options += f" --host {job.url} --rate {job.rate} --channels reused=1"
@@ -100,8 +100,8 @@ def zdtest(job: Job, folder: Path) -> Told:
 
 def _outages(samples: object) -> str:
     """Say how long the outages and brownouts (over 250 ms) were, as our judge has them."""
-    from zdtest.outage import brownouts, episodes
-    from zdtest.recording import Samples
+    from zdtest.judging.outage import brownouts, episodes
+    from zdtest.records.recording import Samples
 
     assert isinstance(samples, Samples)
     found = [("down", each) for each in episodes(samples, samples.outcome != 0)]

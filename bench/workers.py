@@ -35,7 +35,7 @@ from throughput import START, server  # noqa: E402
 from tiny_server import free_port  # noqa: E402
 from tools import host, markdown  # noqa: E402
 
-from zdtest.summary import REACHED  # noqa: E402
+from zdtest.sending.summary import REACHED  # noqa: E402
 
 STEP = 1.05
 """From one rate of the search to the next: what a figure may be short of the truth."""
@@ -189,9 +189,9 @@ def _ended(running: list[tuple[str, subprocess.Popen[bytes]]], deadline: float) 
 
 
 def _told(out: Path, rate: float, cpu: dict[str, float], others: float) -> Told:
-    from zdtest.fleet.crew import faults
-    from zdtest.recording import Recording
-    from zdtest.sample import Outcome
+    from zdtest.records.crew import faults
+    from zdtest.records.recording import Recording
+    from zdtest.records.sample import Outcome
 
     recording = Recording.read(out)
     if recording.trailer is None:

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from zdtest import Slo
-from zdtest.recording import Recording, request_id
-from zdtest.sample import CHANNELS, Outcome
+from zdtest.records.recording import Recording, request_id
+from zdtest.records.sample import CHANNELS, Outcome
 
 # What is promised is no interruption. Latencies and holes in the schedule are measured and shown,
 # but a shared machine's host takes both processors away for hundreds of milliseconds at a time,

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from behind_nginx import Behind
 
-from zdtest.sample import Outcome
+from zdtest.records.sample import Outcome
 
 
 class BehindHAProxy(Behind):

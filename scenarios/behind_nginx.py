@@ -7,8 +7,8 @@ from collections import Counter
 
 import numpy as np
 
-from zdtest.recording import Recording, request_id
-from zdtest.sample import CHANNELS, Outcome
+from zdtest.records.recording import Recording, request_id
+from zdtest.records.sample import CHANNELS, Outcome
 from zdtest.topologies.access_log import is_request
 
 

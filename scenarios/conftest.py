@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from zdtest.foreseen import foreseen, told
-from zdtest.result import read_all
+from zdtest.results.foreseen import foreseen, told
+from zdtest.results.result import read_all
 
 RIGHT = 0.95
 UNKNOWN = 0.02

@@ -8,8 +8,8 @@ import numpy as np
 from account import Account
 
 from zdtest import history
-from zdtest.journal import Journal
-from zdtest.sample import CHANNELS, Outcome
+from zdtest.records.journal import Journal
+from zdtest.records.sample import CHANNELS, Outcome
 
 
 class Shop(Account):

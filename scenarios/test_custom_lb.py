@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from zdtest import Slo, SloViolation, rolling
-from zdtest.recording import Recording
+from zdtest.records.recording import Recording
 
 RATE = 200.0
 PERIOD = 1.0

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from zdtest import DeployFailed, Slo, rolling
-from zdtest.capacity import capacity
 from zdtest.engine import silent
-from zdtest.interval import lower_rate, upper_rate
-from zdtest.recording import Recording
-from zdtest.sample import Outcome
+from zdtest.judging.capacity import capacity
+from zdtest.judging.interval import lower_rate, upper_rate
+from zdtest.records.recording import Recording
+from zdtest.records.sample import Outcome
 from zdtest.strategies import blue_green, canary, rollback
 
 RATE = 200.0

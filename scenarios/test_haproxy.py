@@ -8,11 +8,11 @@ from account import SEEN_BY_FEW, UNINTERRUPTED
 from behind_haproxy import BehindHAProxy
 
 from zdtest import DeployFailed, SloViolation, rolling
-from zdtest.capacity import capacity
 from zdtest.engine import silent
-from zdtest.interval import lower_rate, upper_rate
-from zdtest.recording import Recording
-from zdtest.sample import CHANNELS, Outcome
+from zdtest.judging.capacity import capacity
+from zdtest.judging.interval import lower_rate, upper_rate
+from zdtest.records.recording import Recording
+from zdtest.records.sample import CHANNELS, Outcome
 from zdtest.strategies import blue_green, canary, rollback
 
 RATE = 200.0

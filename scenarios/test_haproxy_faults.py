@@ -12,7 +12,7 @@ from behind_haproxy import BehindHAProxy
 from zdtest import SloViolation, rolling
 from zdtest.engine import silent
 from zdtest.faults import freeze, kill, kill_balancer
-from zdtest.sample import Outcome
+from zdtest.records.sample import Outcome
 from zdtest.strategies import blue_green
 
 RATE = 200.0

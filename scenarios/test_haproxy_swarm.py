@@ -10,7 +10,7 @@ import pytest
 from account import UNINTERRUPTED, Account
 
 from zdtest import SloViolation
-from zdtest.sample import CHANNELS
+from zdtest.records.sample import CHANNELS
 from zdtest.strategies import scripted
 
 QUICK = {"baseline": "1s", "settle": "500ms"}

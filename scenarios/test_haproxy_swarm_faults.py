@@ -12,7 +12,7 @@ from account import ABORTED, UNINTERRUPTED, Account
 
 from zdtest import DeployFailed, SloViolation
 from zdtest.faults import freeze, kill, kill_balancer
-from zdtest.sample import CHANNELS
+from zdtest.records.sample import CHANNELS
 from zdtest.strategies import scripted
 
 QUICK = {"baseline": "1s", "settle": "500ms"}

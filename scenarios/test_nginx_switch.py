@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from zdtest import DeployFailed, Slo, SloViolation
-from zdtest.capacity import capacity
 from zdtest.engine import Containers, silent
 from zdtest.errors import EngineError
-from zdtest.interval import lower_rate, upper_rate
-from zdtest.recording import Recording
-from zdtest.sample import CHANNELS, Outcome
+from zdtest.judging.capacity import capacity
+from zdtest.judging.interval import lower_rate, upper_rate
+from zdtest.records.recording import Recording
+from zdtest.records.sample import CHANNELS, Outcome
 from zdtest.strategies import canary, rollback, scripted, switch
 from zdtest.strategies.step import step
 

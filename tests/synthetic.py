@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zdtest.recording import NEVER, ROW, SCHEMA, SampleWriter, request_id
-from zdtest.sample import CHANNELS, MAY_HAVE_RUN, NEVER_SENT, Outcome
+from zdtest.records.recording import NEVER, ROW, SCHEMA, SampleWriter, request_id
+from zdtest.records.sample import CHANNELS, MAY_HAVE_RUN, NEVER_SENT, Outcome
 
 BEGAN = 1000.0
 """The first due time of every made-up run, seconds on its made-up monotonic clock."""

@@ -11,11 +11,11 @@ import pytest
 import synthetic
 
 from zdtest import channel
-from zdtest.arrows import RowWriter
-from zdtest.beside import MESSAGE, RETRY, Beside
 from zdtest.errors import RecordingError
 from zdtest.history import History
-from zdtest.recording import Recording
+from zdtest.records.arrows import RowWriter
+from zdtest.records.beside import MESSAGE, RETRY, Beside
+from zdtest.records.recording import Recording
 from zdtest.sending.recorder import Recorder, Side
 
 

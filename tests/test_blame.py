@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import synthetic
 
-from zdtest.blame import Blame
-from zdtest.causes import CAUSES, mend
-from zdtest.lives import NEVER, Life, Lives
-from zdtest.recording import Recording, request_id
-from zdtest.sample import CHANNELS, Outcome
+from zdtest.blame.attribution import Blame
+from zdtest.blame.causes import CAUSES, mend
+from zdtest.blame.lives import NEVER, Life, Lives
+from zdtest.records.recording import Recording, request_id
+from zdtest.records.sample import CHANNELS, Outcome
 
 RUN = "run"
 AT = 2.0

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zdtest.capacity import Capacity, capacity
-from zdtest.recording import ROW, Recording, Samples
-from zdtest.sample import Mark, Outcome
+from zdtest.judging.capacity import Capacity, capacity
+from zdtest.records.recording import ROW, Recording, Samples
+from zdtest.records.sample import Mark, Outcome
 
 Told = tuple[float, str, Mapping[str, object]]
 UP = ("a", "b", "c", "d")

@@ -15,12 +15,12 @@ import pytest
 import synthetic
 
 from zdtest.cli import main
-from zdtest.compare import CHANCE, REPEATS, bootstrap, compare, fisher
 from zdtest.errors import ConfigError, RecordingError
-from zdtest.release import Release, runs_in, scenario
-from zdtest.result import Result
+from zdtest.judging.slo import Slo
+from zdtest.results.compare import CHANCE, REPEATS, bootstrap, compare, fisher
+from zdtest.results.release import Release, runs_in, scenario
+from zdtest.results.result import Result
 from zdtest.run import judged
-from zdtest.slo import Slo
 
 LENIENT = Slo(p99_ratio=None, p99_over=None, slow=None)
 

@@ -31,16 +31,16 @@ from test_sample_app import App
 from tiny_server import free_port
 
 from zdtest import channel
-from zdtest.evidence import Evidence
 from zdtest.history import CHECKS, Found, History
-from zdtest.promise import findings
-from zdtest.recording import Recording
+from zdtest.judging.evidence import Evidence
+from zdtest.judging.promise import findings
+from zdtest.judging.slo import Slo
+from zdtest.records.recording import Recording
 from zdtest.sending.exchange import Exchange
 from zdtest.sending.generator import Generator, Lane
 from zdtest.sending.keyed import KeyedLane
 from zdtest.sending.recorder import Recorder
 from zdtest.sending.wire import Wire
-from zdtest.slo import Slo
 
 RATE = 80.0
 ENOUGH = 60

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import synthetic
 
-from zdtest.fleet import crew
-from zdtest.recording import Recording
-from zdtest.slo import Slo
-from zdtest.summary import summary
-from zdtest.verdict import Verdict, judge
+from zdtest.judging.slo import Slo
+from zdtest.judging.verdict import Verdict, judge
+from zdtest.records import crew
+from zdtest.records.recording import Recording
+from zdtest.sending.summary import summary
 
 FINE = {"why": "", "clock_error_ms": 0.0}
 

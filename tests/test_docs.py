@@ -12,8 +12,8 @@ import pytest
 
 from zdtest import channel, cli, duration, errors, plugin
 from zdtest.cli import exit as codes
-from zdtest.sample import CHANNELS, Outcome
-from zdtest.slo import Slo
+from zdtest.judging.slo import Slo
+from zdtest.records.sample import CHANNELS, Outcome
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "reference.md").read_text("utf-8")
@@ -62,9 +62,7 @@ def load_options() -> set[str]:
     """Return the options of the Locust file, read and not run: importing it would patch us."""
     return {
         node.args[0].value
-        for name in ("load", "plan")
-        if (path := ROOT / "zdtest" / f"{name}.py").exists()
-        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        for node in ast.walk(ast.parse((ROOT / "zdtest" / "load.py").read_text("utf-8")))
         if isinstance(node, ast.Call)
         and node.args
         and isinstance(node.args[0], ast.Constant)

@@ -6,7 +6,7 @@ import json
 import time
 from pathlib import Path
 
-from zdtest.eventlog import EventLog
+from zdtest.records.eventlog import EventLog
 
 
 def test_a_mark_is_when_it_was_noted_or_when_it_is_said_to_have_happened(tmp_path: Path) -> None:

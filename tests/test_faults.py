@@ -22,12 +22,12 @@ from zdtest.engine.listening import listens
 from zdtest.engine.process import ProcessEngine
 from zdtest.engine.roster import Roster
 from zdtest.errors import ConfigError, EngineError, FaultError
-from zdtest.eventlog import EventLog
 from zdtest.faults import Fault, armed, at, plan
 from zdtest.faults.cue import PHASES, Cue
 from zdtest.faults.impaired import Impaired, kind
 from zdtest.faults.netem import available
 from zdtest.faults.proof import Heal, look
+from zdtest.records.eventlog import EventLog
 from zdtest.strategies import rolling
 
 APP = """

@@ -23,11 +23,11 @@ from ground_truth import GroundTruth
 from own_stack import LENIENT, left_of, start, until
 
 from zdtest.cli import main
-from zdtest.outage import Outage, outages
-from zdtest.recording import Recording, Samples, request_id
-from zdtest.sample import Outcome
+from zdtest.judging.outage import Outage, outages
+from zdtest.records.recording import Recording, Samples, request_id
+from zdtest.records.sample import Outcome
 from zdtest.sending.schedule import Schedule
-from zdtest.summary import summary
+from zdtest.sending.summary import summary
 
 pytestmark = pytest.mark.alone
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import synthetic
 
-from zdtest.foreseen import Foreseen, foreseen, told
+from zdtest.judging.slo import Slo
 from zdtest.report import write_index
-from zdtest.result import Result
+from zdtest.results.foreseen import Foreseen, foreseen, told
+from zdtest.results.result import Result
 from zdtest.run import judged
-from zdtest.slo import Slo
 
 pytest_plugins = ["pytester"]
 SCENARIOS = Path(__file__).parents[1] / "scenarios"

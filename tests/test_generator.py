@@ -13,7 +13,7 @@ import pytest
 from scripted import OK, Peer, ScriptedServer, target, until
 
 from zdtest import channel
-from zdtest.sample import Outcome
+from zdtest.records.sample import Outcome
 from zdtest.sending.exchange import Exchange, now_ns
 from zdtest.sending.generator import Generator, Lane
 from zdtest.sending.ticker import Ticker

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from zdtest.beside import MESSAGE, RETRY
 from zdtest.history import (
     Found,
     Message,
@@ -27,9 +26,10 @@ from zdtest.history import (
     stale,
     writes,
 )
-from zdtest.journal import Journal
-from zdtest.recording import ROW, Samples, request_id
-from zdtest.sample import CHANNELS, Outcome
+from zdtest.records.beside import MESSAGE, RETRY
+from zdtest.records.journal import Journal
+from zdtest.records.recording import ROW, Samples, request_id
+from zdtest.records.sample import CHANNELS, Outcome
 
 
 def sent(*outcomes: Outcome, channel: str = "write") -> Samples:

@@ -17,15 +17,15 @@ import synthetic
 from test_report import HOSTILE, Page
 
 from zdtest.cli import main
-from zdtest.compare import REPEATS, compare
-from zdtest.interval import rates
+from zdtest.judging.interval import rates
+from zdtest.judging.slo import Slo
 from zdtest.percent import between
-from zdtest.release import Release, runs_in
-from zdtest.releases import Releases
 from zdtest.report import write_history, write_index
-from zdtest.result import Result
+from zdtest.results.compare import REPEATS, compare
+from zdtest.results.release import Release, runs_in
+from zdtest.results.releases import Releases
+from zdtest.results.result import Result
 from zdtest.run import judged
-from zdtest.slo import Slo
 
 DAY = 86_400.0
 

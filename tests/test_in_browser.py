@@ -14,13 +14,13 @@ import pypdf
 import pytest
 import synthetic
 
-from zdtest.overview import COLUMNS, ways
-from zdtest.release import Release
-from zdtest.releases import Releases
+from zdtest.judging.slo import Slo
 from zdtest.report import write_history, write_index
-from zdtest.result import read_all
+from zdtest.results.overview import COLUMNS, ways
+from zdtest.results.release import Release
+from zdtest.results.releases import Releases
+from zdtest.results.result import read_all
 from zdtest.run import judged
-from zdtest.slo import Slo
 
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zdtest.interval import (
+from zdtest.judging.interval import (
     at_most,
     lower_rank,
     lower_rate,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from zdtest.journal import FOREIGN, IMPOSSIBLE, Journal, Process
+from zdtest.records.journal import FOREIGN, IMPOSSIBLE, Journal, Process
 
 
 def line(event: str, **about: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 from scripted import Peer, ScriptedServer, target, until
 
 from zdtest import channel
-from zdtest.sample import Outcome
+from zdtest.records.sample import Outcome
 from zdtest.sending.exchange import Exchange
 from zdtest.sending.generator import Generator
 from zdtest.sending.keyed import KeyedLane

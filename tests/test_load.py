@@ -21,8 +21,8 @@ import pytest
 from scripted import OK, Peer, ScriptedServer
 from tiny_server import free_port
 
-from zdtest.recording import Recording
-from zdtest.sample import CHANNELS, Outcome
+from zdtest.records.recording import Recording
+from zdtest.records.sample import CHANNELS, Outcome
 
 LOAD = Path(__file__).parent.parent / "zdtest" / "load.py"
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import synthetic
 
-from zdtest.masked import SHOWN, Masked
-from zdtest.recording import Recording
+from zdtest.blame.masked import SHOWN, Masked
+from zdtest.records.recording import Recording
 
 MASKED = {"new": 9, "reused": 3, "write": 2}
 

@@ -15,16 +15,16 @@ import pytest
 import synthetic
 from test_capacity import OLD, recorded, requests
 
-from zdtest.capacity import capacity
 from zdtest.engine import Instance, probe, sampler
 from zdtest.engine.process import ProcessEngine
-from zdtest.eventlog import EventLog
-from zdtest.memory import Held, Memory
-from zdtest.overview import COLUMNS, ways
+from zdtest.judging.capacity import capacity
+from zdtest.judging.slo import Slo
+from zdtest.records.eventlog import EventLog
+from zdtest.records.memory import Held, Memory
 from zdtest.report import write_report
-from zdtest.result import Result
+from zdtest.results.overview import COLUMNS, ways
+from zdtest.results.result import Result
 from zdtest.run import judged
-from zdtest.slo import Slo
 
 MB = 1e6
 GROWN = 50_000_000

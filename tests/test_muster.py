@@ -31,7 +31,7 @@ from zdtest.fleet.master import Master
 from zdtest.fleet.part import Member, Part
 from zdtest.fleet.shipper import ROWS, Beside, Shipper
 from zdtest.fleet.worker import Worker
-from zdtest.recording import ROW, Recording, Samples, read_samples
+from zdtest.records.recording import ROW, Recording, Samples, read_samples
 from zdtest.sending.exchange import Exchange
 from zdtest.sending.generator import Generator, Lane
 from zdtest.sending.plan import Plan

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from zdtest.outage import availability, brownouts, downtime, episodes, outages
-from zdtest.recording import ROW, Samples
-from zdtest.sample import CHANNELS, Outcome
+from zdtest.judging.outage import availability, brownouts, downtime, episodes, outages
+from zdtest.records.recording import ROW, Samples
+from zdtest.records.sample import CHANNELS, Outcome
 
 LETTERS = {
     ".": Outcome.ok,

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 import synthetic
 
-from zdtest.claims import CLAIMS, DOCUMENTS
 from zdtest.cli import main
-from zdtest.overview import as_json, claims, markdown, ways
+from zdtest.judging.slo import Slo
 from zdtest.report import write_index
 from zdtest.report.overview import claims_section
-from zdtest.result import Result, read_all, worst
+from zdtest.results.claims import CLAIMS, DOCUMENTS
+from zdtest.results.overview import as_json, claims, markdown, ways
+from zdtest.results.result import Result, read_all, worst
 from zdtest.run import judged
-from zdtest.slo import Slo
 
 Made = Callable[..., Path]
 

@@ -11,8 +11,8 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from zdtest.recording import Recording
-from zdtest.sample import CHANNELS
+from zdtest.records.recording import Recording
+from zdtest.records.sample import CHANNELS
 
 TOPOLOGY = """
 import sys

@@ -20,7 +20,7 @@ from own_stack import answers, until
 from tiny_server import free_port
 
 from zdtest import topologies
-from zdtest.proxylog import Attempt, Passage, Passed, ProxyLog
+from zdtest.records.proxylog import Attempt, Passage, Passed, ProxyLog
 
 PAGE = Path(topologies.__file__).with_name("haproxy_log.md")
 FORMAT = Path(topologies.__file__).with_name("nginx_log.conf")
@@ -231,7 +231,7 @@ def test_what_holds_no_account_of_a_request_is_no_log(tmp_path: Path):
 def test_a_log_is_read_without_pandas(tmp_path: Path):
     (tmp_path / "proxy.log").write_bytes(line() + b"[error]\n" + line(status=200))
     code = (
-        "import sys; from pathlib import Path; from zdtest.proxylog import ProxyLog"
+        "import sys; from pathlib import Path; from zdtest.records.proxylog import ProxyLog"
         f"; log = ProxyLog.read(Path({str(tmp_path / 'proxy.log')!r}))"
         "; assert len(log.passed('r')) == 2; sys.exit('pandas' in sys.modules)"
     )

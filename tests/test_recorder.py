@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from zdtest.recording import NEVER, ROW, read_samples
-from zdtest.sample import CHANNELS, Outcome
+from zdtest.records.recording import NEVER, ROW, read_samples
+from zdtest.records.sample import CHANNELS, Outcome
 from zdtest.sending.exchange import Exchange
 from zdtest.sending.lag import Lag
 from zdtest.sending.recorder import Recorder

@@ -9,8 +9,16 @@ import pytest
 import synthetic
 
 from zdtest.errors import RecordingError
-from zdtest.recording import NEVER, ROW, Recording, Samples, SampleWriter, read_samples, request_id
-from zdtest.sample import Outcome
+from zdtest.records.recording import (
+    NEVER,
+    ROW,
+    Recording,
+    Samples,
+    SampleWriter,
+    read_samples,
+    request_id,
+)
+from zdtest.records.sample import Outcome
 
 
 def some_rows(count: int, seed: int = 1) -> np.ndarray:

@@ -22,9 +22,9 @@ from test_sample_app import PATIENCE, ROOT, App, ask, received, running
 from sample_app.release import LATE, RELEASES, Release
 from sample_app.settings import Settings, SettingsError
 from zdtest import history
-from zdtest.journal import Journal
-from zdtest.recording import ROW, Samples
-from zdtest.sample import CHANNELS, Outcome
+from zdtest.records.journal import Journal
+from zdtest.records.recording import ROW, Samples
+from zdtest.records.sample import CHANNELS, Outcome
 
 HEALTH = ("/ping", "/ready", "/healthcheck", "/healths", "/health", "/livez", "/profiles")
 

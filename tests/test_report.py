@@ -12,7 +12,9 @@ import synthetic
 
 from zdtest.errors import RecordingError
 from zdtest.history import CHECKS
-from zdtest.recording import Recording
+from zdtest.judging.slo import Slo
+from zdtest.judging.verdict import judge
+from zdtest.records.recording import Recording
 from zdtest.report import write_index, write_report
 from zdtest.report.evidence import FAILURES
 from zdtest.report.frame import Frame
@@ -22,8 +24,6 @@ from zdtest.report.series import lane, throughput
 from zdtest.report.svg import render
 from zdtest.report.tally import percentiles
 from zdtest.report.timeline import GLYPH, LABEL_ROWS, place
-from zdtest.slo import Slo
-from zdtest.verdict import judge
 
 HOSTILE = "</svg></style><script>alert(1)</script>\"'&<img src=http://x.test/>$x^{2$"
 DARK_LETTERS = "v\u202e2\x00\ud800\n漢"

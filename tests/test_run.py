@@ -13,7 +13,7 @@ from own_stack import left_of, serving
 from test_sample_app import running
 
 from zdtest.errors import LoadFailed, RecordingError
-from zdtest.recording import Recording
+from zdtest.records.recording import Recording
 from zdtest.run import create, fresh, name_of, run
 from zdtest.traffic import Load
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from zdtest.errors import ConfigError
-from zdtest.slo import Slo
+from zdtest.judging.slo import Slo
 
 
 def test_the_default_promises_are_those_of_the_method():

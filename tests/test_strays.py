@@ -7,7 +7,7 @@ import time
 import pytest
 from scripted import Peer, ScriptedServer, client
 
-from zdtest.sample import Outcome
+from zdtest.records.sample import Outcome
 from zdtest.sending.exchange import Exchange
 from zdtest.sending.reply import head_reader, strays
 

@@ -11,7 +11,7 @@ import gevent
 import pytest
 from scripted import Client, Peer, ScriptedServer, client, until
 
-from zdtest.sample import Outcome
+from zdtest.records.sample import Outcome
 from zdtest.sending.exchange import Exchange, now_ns
 from zdtest.sending.stream import Station
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import synthetic
 
-from zdtest.recording import ROW, Recording, Samples
-from zdtest.sample import CHANNELS, Outcome
-from zdtest.summary import of_folder, summary
+from zdtest.records.recording import ROW, Recording, Samples
+from zdtest.records.sample import CHANNELS, Outcome
+from zdtest.sending.summary import of_folder, summary
 
 TRAILER = {
     "count": 2000, "offered_rate": 200.0, "reached_rate": 200.0, "lag_p50_ms": 0.1,

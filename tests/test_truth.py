@@ -29,9 +29,9 @@ import numpy as np
 import pytest
 from ground_truth import GroundTruth
 
-from zdtest.outage import Outage, brownouts, episodes
-from zdtest.recording import NEVER, Recording, Samples, request_id
-from zdtest.sample import NEVER_SENT, Outcome
+from zdtest.judging.outage import Outage, brownouts, episodes
+from zdtest.records.recording import NEVER, Recording, Samples, request_id
+from zdtest.records.sample import NEVER_SENT, Outcome
 
 pytestmark = pytest.mark.alone
 

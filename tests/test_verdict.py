@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import synthetic
 
-from zdtest.beside import MESSAGE, RETRY
-from zdtest.evidence import Evidence
-from zdtest.promise import findings
-from zdtest.recording import Recording
+from zdtest.judging.evidence import Evidence
+from zdtest.judging.promise import findings
+from zdtest.judging.slo import Slo
+from zdtest.judging.verdict import Verdict, judge
+from zdtest.records.beside import MESSAGE, RETRY
+from zdtest.records.recording import Recording
 from zdtest.sending.recorder import Side
-from zdtest.slo import Slo
-from zdtest.verdict import Verdict, judge
 
 # A made-up run of 20 s at 200/s: the deploy runs from 6.67 s to 13.33 s and switches at 10 s.
 

@@ -17,7 +17,7 @@ import gevent
 import pytest
 from scripted import OK, Client, Peer, ScriptedServer, client, request, target, until
 
-from zdtest.sample import Outcome
+from zdtest.records.sample import Outcome
 from zdtest.sending.exchange import Exchange
 from zdtest.sending.wire import Pool, Target
 

@@ -18,7 +18,7 @@ from zdtest.errors import (
     SloViolation,
     ZdError,
 )
-from zdtest.slo import Slo
+from zdtest.judging.slo import Slo
 from zdtest.strategies import (
     Strategy,
     blue_green,

@@ -12,11 +12,11 @@ from typing import Any
 from zdtest.command import Command
 from zdtest.errors import DeployFailed, DeployTimeout, LoadFailed, ZdError
 from zdtest.interrupt import Interrupt, Stopped
+from zdtest.judging.slo import Slo
+from zdtest.judging.verdict import Verdict
 from zdtest.progress import Progress
 from zdtest.run import Run, judged, run
-from zdtest.slo import Slo
 from zdtest.traffic import Load
-from zdtest.verdict import Verdict
 
 
 @dataclass(frozen=True, slots=True)

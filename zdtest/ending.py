@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from zdtest.compare import compare
 from zdtest.errors import ConfigError, RecordingError, ZdError
-from zdtest.release import Release, loaded, named
-from zdtest.releases import HISTORY, INDEX, Releases
+from zdtest.results.compare import compare
+from zdtest.results.release import Release, loaded, named
+from zdtest.results.releases import HISTORY, INDEX, Releases
 
 _WHOLE = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
 

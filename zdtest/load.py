@@ -33,7 +33,7 @@ from zdtest.fleet.worker import Worker
 from zdtest.sending.board import Board
 from zdtest.sending.local import Local
 from zdtest.sending.plan import Plan
-from zdtest.summary import of_folder
+from zdtest.sending.summary import of_folder
 
 _WRITE_BODY = '{"item": 1, "quantity": 1}'
 _ANY_HOST = "http://localhost"

@@ -33,7 +33,7 @@ from pathlib import Path
 from zdtest import topology as folders
 from zdtest.duration import seconds
 from zdtest.errors import ConfigError, unknown
-from zdtest.slo import Slo
+from zdtest.judging.slo import Slo
 
 _NEEDED = ("Broken", "Promise", "Says")
 _KNOWN = (*_NEEDED, "Deploy", "With", "Rate", "Channels", "Fault", "Runs")

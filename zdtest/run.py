@@ -21,16 +21,16 @@ from zdtest import __version__
 from zdtest.engine import Marker, probe
 from zdtest.engine.sampler import FILE, MemorySampler
 from zdtest.errors import EngineError, LoadFailed, RecordingError
-from zdtest.eventlog import EventLog
-from zdtest.host import commit, host
+from zdtest.records.eventlog import EventLog
+from zdtest.records.host import commit, host
 from zdtest.traffic import Load, Traffic
 
 if TYPE_CHECKING:
     from zdtest.engine import Engine
     from zdtest.engine.offer import Docker
     from zdtest.engine.process import ProcessEngine
-    from zdtest.slo import Slo
-    from zdtest.verdict import Verdict
+    from zdtest.judging.slo import Slo
+    from zdtest.judging.verdict import Verdict
 
 SCHEMA = 1
 _STEP = 0.05
@@ -228,7 +228,7 @@ def name_of(folder: Path) -> str:
 
 def manifest_of(folder: Path) -> Mapping[str, Any]:
     """Return what the run tells of itself; raises RecordingError where judge and report can't."""
-    from zdtest.recording import manifest
+    from zdtest.records.recording import manifest
 
     told = manifest(folder)
     for name, optional in (("channels", False), ("slo", True)):
@@ -242,9 +242,9 @@ def manifest_of(folder: Path) -> Mapping[str, Any]:
 
 def judged(folder: Path, slo: Slo) -> Verdict:
     """Return the verdict on the run in `folder`; ``verdict.json`` and ``report.html`` are new."""
-    from zdtest.recording import Recording
+    from zdtest.judging.verdict import judge
+    from zdtest.records.recording import Recording
     from zdtest.report import write_report
-    from zdtest.verdict import judge
 
     manifest_of(folder)
     recording = Recording.read(folder)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from zdtest import duration, mutant, topology
 from zdtest.engine import Containers, Instance
 from zdtest.errors import ConfigError, DeployFailed, Inconclusive, SloViolation, unknown
+from zdtest.judging.slo import Slo
 from zdtest.run import Run, fresh, judged, run
-from zdtest.slo import Slo
 from zdtest.strategies import Strategy
 from zdtest.topology import Emulates, Stack, Topology
 from zdtest.traffic import Load
@@ -21,7 +21,7 @@ from zdtest.traffic import Load
 if TYPE_CHECKING:
     from zdtest.engine.offer import Docker
     from zdtest.faults import Fault, When
-    from zdtest.verdict import Verdict
+    from zdtest.judging.verdict import Verdict
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from zdtest.interval import lower_rate, upper_rate
+from zdtest.judging.interval import lower_rate, upper_rate
 from zdtest.percent import bound
 
 _RESULTS = {

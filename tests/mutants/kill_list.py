@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 
-from zdtest.slo import Slo
+from zdtest.judging.slo import Slo
 
 PROMISES = (
     *("failed", "bad_body", "p99_ratio", "p99_over", "slow", "lost", "twice", "phantom"),

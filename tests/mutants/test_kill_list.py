@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mutants.kill_list import ALL, only, table
-from zdtest.slo import Slo
+from zdtest.judging.slo import Slo
 
 DOCS = Path(__file__).parents[2] / "docs" / "mutants.md"
 

@@ -12,9 +12,9 @@ import pytest
 
 from mutants.kill_list import BALANCER, STEADY, Mutant, only
 from mutants.stage import Watched, loads, stacks
-from zdtest.recording import Recording
+from zdtest.judging.verdict import judge
+from zdtest.records.recording import Recording
 from zdtest.traffic import Load
-from zdtest.verdict import judge
 
 pytestmark = pytest.mark.alone
 

@@ -22,10 +22,10 @@ from ground_truth import GroundTruth
 
 from mutants.kill_list import MEASURING, Mutant
 from mutants.stage import Watched, loads
-from zdtest.recording import Recording, request_id
-from zdtest.sample import Outcome
-from zdtest.slo import Slo
-from zdtest.verdict import Verdict, judge
+from zdtest.judging.slo import Slo
+from zdtest.judging.verdict import Verdict, judge
+from zdtest.records.recording import Recording, request_id
+from zdtest.records.sample import Outcome
 
 pytestmark = pytest.mark.alone
 

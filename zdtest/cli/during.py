@@ -64,9 +64,9 @@ def during(options: argparse.Namespace) -> int:
     """Measure while a command runs, print the verdict, write the run's folder."""
     from zdtest import during as work
     from zdtest.command import expect_command
+    from zdtest.judging.slo import Slo
     from zdtest.run import fresh
     from zdtest.sending.preflight import path_of
-    from zdtest.slo import Slo
 
     command = options.command[1:] if options.command[:1] == ["--"] else options.command
     if bool(command) == bool(options.duration):

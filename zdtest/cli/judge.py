@@ -11,8 +11,8 @@ from zdtest.cli.exit import HOLDS, INCONCLUSIVE, VERDICTS
 from zdtest.errors import ConfigError
 
 if TYPE_CHECKING:
-    from zdtest.slo import Slo
-    from zdtest.verdict import Verdict
+    from zdtest.judging.slo import Slo
+    from zdtest.judging.verdict import Verdict
 
 SLO_HELP = "promises that differ from the default, such as failed=0,slow=2s"
 
@@ -35,7 +35,7 @@ def judge(options: argparse.Namespace) -> int:
 
 def _slo(options: argparse.Namespace) -> Slo:
     """Return the promises asked for, else those that the run was judged by."""
-    from zdtest.slo import Slo
+    from zdtest.judging.slo import Slo
 
     if options.slo is not None:
         return Slo.parse(options.slo)
@@ -44,8 +44,8 @@ def _slo(options: argparse.Namespace) -> Slo:
 
 def _kept_slo(folder: Path) -> Slo:
     """Return the promises in the run's manifest, the default ones where it tells none."""
+    from zdtest.judging.slo import Slo
     from zdtest.run import manifest_of
-    from zdtest.slo import Slo
 
     told = manifest_of(folder).get("slo") or {}
     try:
@@ -90,8 +90,8 @@ def report(options: argparse.Namespace) -> int:
 
 def _told(options: argparse.Namespace) -> int:
     """Print what the runs say together; one that cannot be read is told of, and is in no figure."""
-    from zdtest.overview import as_json, markdown
-    from zdtest.result import read_all
+    from zdtest.results.overview import as_json, markdown
+    from zdtest.results.result import read_all
 
     if options.index:
         raise ConfigError("--index is a page: expected --format html with it")

@@ -11,7 +11,7 @@ from zdtest.cli.exit import BROKEN, HOLDS, INCONCLUSIVE
 from zdtest.errors import ConfigError
 
 if TYPE_CHECKING:
-    from zdtest.releases import Releases
+    from zdtest.results.releases import Releases
 
 _HISTORY = Path("reports/history")
 _LAST = 20
@@ -35,8 +35,8 @@ def add_release(verb: argparse.ArgumentParser) -> None:
 
 def release(options: argparse.Namespace) -> int:
     """Keep what the runs say in one file, and draw the history; what cannot be read is named."""
-    from zdtest.host import commit
-    from zdtest.release import Release, named, runs_in
+    from zdtest.records.host import commit
+    from zdtest.results.release import Release, named, runs_in
 
     label = options.label if options.label is not None else commit(Path.cwd())
     if label is None:
@@ -90,8 +90,8 @@ def _count(text: str) -> int:
 
 def _drawn(options: argparse.Namespace) -> Releases:
     """Draw the history's page, print where, and return what is on it."""
-    from zdtest.releases import INDEX, Releases
     from zdtest.report import write_history
+    from zdtest.results.releases import INDEX, Releases
 
     found = Releases.read(options.history, options.last)
     for why in found.unread:
@@ -117,8 +117,8 @@ def add_compare(verb: argparse.ArgumentParser) -> None:
 
 def compare(options: argparse.Namespace) -> int:
     """Say what got worse and better, beyond chance."""
-    from zdtest.compare import compare
-    from zdtest.release import Release
+    from zdtest.results.compare import compare
+    from zdtest.results.release import Release
 
     found = compare(Release.read(options.old), Release.read(options.new))
     as_json = options.format == "json"

@@ -10,9 +10,9 @@ from typing import TypeVar
 
 from zdtest.duration import seconds, written
 from zdtest.errors import FaultError, ZdError
-from zdtest.eventlog import EventLog
 from zdtest.faults.cue import Cue, When, at
 from zdtest.faults.fault import Checked, Fault
+from zdtest.records.eventlog import EventLog
 from zdtest.topology import Stack
 
 _READY = "fault.armed"

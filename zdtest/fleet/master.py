@@ -12,7 +12,7 @@ from zdtest import __version__
 from zdtest.errors import LoadFailed
 from zdtest.fleet.fleet import Fleet
 from zdtest.fleet.part import Member
-from zdtest.host import clock
+from zdtest.records.host import clock
 from zdtest.sending.exchange import now_ns
 from zdtest.sending.plan import Plan
 

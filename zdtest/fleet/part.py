@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zdtest.beside import MESSAGE, RETRY
 from zdtest.fleet.clock import Clock
-from zdtest.recording import ROW
+from zdtest.records.beside import MESSAGE, RETRY
+from zdtest.records.recording import ROW
 from zdtest.sending.lag import Lag
 from zdtest.sending.schedule import Stripe
-from zdtest.summary import REACHED
+from zdtest.sending.summary import REACHED
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -16,10 +16,10 @@ from typing import Any, Final
 import gevent
 
 from zdtest import __version__
-from zdtest.beside import MESSAGE, RETRY
 from zdtest.errors import ZdError
 from zdtest.fleet.shipper import Beside, Shipper
-from zdtest.host import clock
+from zdtest.records.beside import MESSAGE, RETRY
+from zdtest.records.host import clock
 from zdtest.sending.chores import Chores
 from zdtest.sending.drive import Drive
 from zdtest.sending.exchange import now_ns

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from zdtest.beside import Beside
 from zdtest.history.arrivals import early, phantom, repeated
 from zdtest.history.backwards import backwards
 from zdtest.history.bodies import altered, cut, odd
@@ -20,9 +19,10 @@ from zdtest.history.messages import Message, gaps, repeats
 from zdtest.history.stale import stale
 from zdtest.history.witness import UNKNOWN, Found, Witness
 from zdtest.history.writes import Writes, writes
-from zdtest.journal import Journal
-from zdtest.numbering import Numbering
-from zdtest.recording import Recording, Samples
+from zdtest.records.beside import Beside
+from zdtest.records.journal import Journal
+from zdtest.records.numbering import Numbering
+from zdtest.records.recording import Recording, Samples
 
 __all__ = [
     "CHECKS",

@@ -10,13 +10,13 @@ import numpy as np
 
 from zdtest.history.sent import name
 from zdtest.history.witness import SHOWN, UNKNOWN, Found, Witness
-from zdtest.journal import Journal, Lines
-from zdtest.recording import Samples
-from zdtest.sample import CHANNELS, NEVER_SENT
+from zdtest.records.journal import Journal, Lines
+from zdtest.records.recording import Samples
+from zdtest.records.sample import CHANNELS, NEVER_SENT
 
 if TYPE_CHECKING:
-    from zdtest.journal import Ints
-    from zdtest.recording import Floats
+    from zdtest.records.journal import Ints
+    from zdtest.records.recording import Floats
 
 GRACE = 0.1
 """Seconds after the listener closed in which a request may still begin: it had been accepted, and

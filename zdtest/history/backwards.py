@@ -6,8 +6,8 @@ import numpy as np
 
 from zdtest.history.sent import moments, replied
 from zdtest.history.witness import SHOWN, UNKNOWN, Found
-from zdtest.recording import NEVER, Samples
-from zdtest.sample import CHANNELS
+from zdtest.records.recording import NEVER, Samples
+from zdtest.records.sample import CHANNELS
 
 
 def backwards(samples: Samples, run: str, new: str | None, *, streams: bool = False) -> Found:

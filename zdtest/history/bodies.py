@@ -10,8 +10,8 @@ import numpy as np
 
 from zdtest.history.sent import replied
 from zdtest.history.witness import SHOWN, Found
-from zdtest.recording import Samples
-from zdtest.sample import CHANNELS, Outcome
+from zdtest.records.recording import Samples
+from zdtest.records.sample import CHANNELS, Outcome
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

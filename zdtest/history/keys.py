@@ -10,9 +10,9 @@ import numpy as np
 from zdtest.history.sent import keys, name, replied
 from zdtest.history.witness import SHOWN, Found, Witness
 from zdtest.history.writes import executed
-from zdtest.journal import FOREIGN, Journal
-from zdtest.recording import Samples
-from zdtest.sample import CHANNELS, Outcome
+from zdtest.records.journal import FOREIGN, Journal
+from zdtest.records.recording import Samples
+from zdtest.records.sample import CHANNELS, Outcome
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

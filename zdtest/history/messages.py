@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Union
 
 import numpy as np
 
-from zdtest.beside import MESSAGE
 from zdtest.history.witness import SHOWN, Found, Witness
+from zdtest.records.beside import MESSAGE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from zdtest.history.witness import Witness
-from zdtest.recording import NEVER, Samples, request_id
+from zdtest.records.recording import NEVER, Samples, request_id
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from zdtest.journal import Ints
-    from zdtest.recording import Floats
+    from zdtest.records.journal import Ints
+    from zdtest.records.recording import Floats
 
 
 def name(run: str, seq: int) -> str:

@@ -10,14 +10,14 @@ import numpy as np
 
 from zdtest.history.sent import answered, keys, name
 from zdtest.history.witness import SHOWN, Witness
-from zdtest.journal import FOREIGN, Journal, Lines
-from zdtest.recording import Samples, request_id
-from zdtest.sample import CHANNELS, MAY_HAVE_RUN, NEVER_SENT, Outcome
+from zdtest.records.journal import FOREIGN, Journal, Lines
+from zdtest.records.recording import Samples, request_id
+from zdtest.records.sample import CHANNELS, MAY_HAVE_RUN, NEVER_SENT, Outcome
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from zdtest.journal import Ints
+    from zdtest.records.journal import Ints
 
 _ORDER, _REPLAYED = 0, 1
 

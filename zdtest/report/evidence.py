@@ -8,12 +8,12 @@ from typing import Any
 import pandas as pd
 
 from zdtest.duration import written
+from zdtest.records.sample import Mark
 from zdtest.report import plots, tally
 from zdtest.report import timeline as lanes
 from zdtest.report.frame import Frame
 from zdtest.report.number import NOTHING, count, html, moment, ms, percent, plain, real
 from zdtest.report.tables import Show, table
-from zdtest.sample import Mark
 
 FAILURES = 1000
 """How many failed requests are listed one by one."""

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zdtest import phase
-from zdtest.recording import Recording, Samples
+from zdtest.judging import phase
+from zdtest.records.recording import Recording, Samples
+from zdtest.records.sample import CHANNELS, Mark, Outcome
 from zdtest.report.number import real
-from zdtest.sample import CHANNELS, Mark, Outcome
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

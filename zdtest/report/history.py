@@ -8,17 +8,17 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
-from zdtest.compare import Comparison
-from zdtest.interval import rates
+from zdtest.judging.interval import rates
 from zdtest.percent import between
-from zdtest.release import Release
-from zdtest.releases import Releases
 from zdtest.report.comparison import LABEL, NOTE, differences, grid, spoken, tally
 from zdtest.report.headline import SIGNS
 from zdtest.report.number import NOTHING, count, html
 from zdtest.report.overview import tag, unread_section
 from zdtest.report.page import publish
-from zdtest.result import Result, worst
+from zdtest.results.compare import Comparison
+from zdtest.results.release import Release
+from zdtest.results.releases import Releases
+from zdtest.results.result import Result, worst
 
 _FLOOR = -5
 """The lowest rate that is drawn, as its power of ten."""

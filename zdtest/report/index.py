@@ -12,8 +12,6 @@ from typing import Any
 from urllib.parse import quote
 
 from zdtest.errors import RecordingError
-from zdtest.release import loaded
-from zdtest.releases import HISTORY, INDEX, Releases
 from zdtest.report.comparison import since_line, since_section
 from zdtest.report.headline import SIGNS, subject, verdict_word, when
 from zdtest.report.multiples import multiples
@@ -25,7 +23,9 @@ from zdtest.report.overview import (
     ways_section,
 )
 from zdtest.report.page import REPORT, publish, read_verdict
-from zdtest.result import Result, read_all
+from zdtest.results.release import loaded
+from zdtest.results.releases import HISTORY, INDEX, Releases
+from zdtest.results.result import Result, read_all
 
 
 @dataclass(frozen=True, slots=True)

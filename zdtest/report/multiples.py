@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from zdtest.errors import RecordingError
-from zdtest.overview import ways
-from zdtest.phase import Window
-from zdtest.recording import Recording, Samples
+from zdtest.judging.phase import Window
+from zdtest.records.recording import Recording, Samples
+from zdtest.records.sample import CHANNELS, Outcome
 from zdtest.report.number import html, plain
 from zdtest.report.svg import COLOUR, render
-from zdtest.result import Result
-from zdtest.sample import CHANNELS, Outcome
+from zdtest.results.overview import ways
+from zdtest.results.result import Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from zdtest.claims import DOCUMENTS
-from zdtest.foreseen import foreseen, told
-from zdtest.overview import COLUMNS, VARIANTS, Judged, claims, ways
 from zdtest.report.headline import SIGNS
 from zdtest.report.number import count, html
-from zdtest.result import Result
+from zdtest.results.claims import DOCUMENTS
+from zdtest.results.foreseen import foreseen, told
+from zdtest.results.overview import COLUMNS, VARIANTS, Judged, claims, ways
+from zdtest.results.result import Result
 
 Link = Callable[[Result], str]
 """Where a run's page is, as seen from this one."""

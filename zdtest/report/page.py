@@ -12,7 +12,7 @@ from string import Template
 from typing import Any
 
 from zdtest.errors import RecordingError
-from zdtest.recording import Recording
+from zdtest.records.recording import Recording
 from zdtest.report import evidence, provenance
 from zdtest.report.blame import blame
 from zdtest.report.correctness import correctness

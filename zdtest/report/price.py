@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from zdtest.duration import written
-from zdtest.overview import megabytes
 from zdtest.report.frame import Frame
 from zdtest.report.number import NOTHING, count, html, real
 from zdtest.report.tables import facts
+from zdtest.results.overview import megabytes
 
 
 def price(frame: Frame) -> str:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from zdtest import phase
-from zdtest.recording import NEVER, request_id
+from zdtest.judging import phase
+from zdtest.records.recording import NEVER, request_id
+from zdtest.records.sample import CHANNELS, Outcome
 from zdtest.report.frame import Frame, bins
-from zdtest.sample import CHANNELS, Outcome
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from zdtest.recording import NEVER
-from zdtest.sample import Outcome
+from zdtest.records.recording import NEVER
+from zdtest.records.sample import Outcome
 
 if TYPE_CHECKING:
     from zdtest.sending.line import Line

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from zdtest.channel import Channel
-from zdtest.sample import CHANNELS, Outcome
+from zdtest.records.sample import CHANNELS, Outcome
 from zdtest.sending.exchange import Exchange, now_ns
 from zdtest.sending.schedule import WHOLE, Schedule, Stripe
 from zdtest.sending.stream import Heard, Station

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from zdtest.channel import Channel
-from zdtest.sample import MAY_HAVE_RUN, NEVER_SENT, Outcome
+from zdtest.records.sample import MAY_HAVE_RUN, NEVER_SENT, Outcome
 from zdtest.sending.exchange import Exchange
 from zdtest.sending.generator import Lane
 from zdtest.sending.wire import Wire

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from zdtest.recording import NEVER
+from zdtest.records.recording import NEVER
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

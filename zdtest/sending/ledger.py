@@ -8,13 +8,13 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from zdtest.fleet import crew
-from zdtest.sample import Outcome
+from zdtest.records import crew
+from zdtest.records.sample import Outcome
 from zdtest.sending.chores import Chores
 from zdtest.sending.lag import Lag
 from zdtest.sending.plan import Plan
 from zdtest.sending.recorder import Recorder
-from zdtest.summary import REACHED
+from zdtest.sending.summary import REACHED
 
 if TYPE_CHECKING:
     import numpy as np

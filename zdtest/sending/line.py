@@ -10,7 +10,7 @@ import _socket
 import errno
 from typing import TYPE_CHECKING, Final, Protocol
 
-from zdtest.sample import Outcome
+from zdtest.records.sample import Outcome
 from zdtest.sending.exchange import Exchange, now_ns
 from zdtest.sending.reply import (
     TO_THE_END,

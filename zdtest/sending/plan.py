@@ -12,7 +12,7 @@ from urllib.parse import SplitResult
 from zdtest import channel, duration
 from zdtest.channel import Channel
 from zdtest.errors import ConfigError
-from zdtest.recording import SCHEMA
+from zdtest.records.recording import SCHEMA
 from zdtest.sending.preflight import path_of, split
 from zdtest.sending.wire import Target
 from zdtest.status import statuses

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 
-from zdtest.arrows import RowWriter
-from zdtest.beside import MESSAGE, RETRY
-from zdtest.recording import ROW, ROW_FORMAT, SampleWriter
-from zdtest.sample import CHANNELS, Outcome
+from zdtest.records.arrows import RowWriter
+from zdtest.records.beside import MESSAGE, RETRY
+from zdtest.records.recording import ROW, ROW_FORMAT, SampleWriter
+from zdtest.records.sample import CHANNELS, Outcome
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

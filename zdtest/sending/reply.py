@@ -11,7 +11,7 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import Final, NamedTuple, Protocol
 
-from zdtest.sample import Outcome
+from zdtest.records.sample import Outcome
 
 CHUNKED: Final = -1
 TO_THE_END: Final = -2

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
-from zdtest.sample import Outcome
+from zdtest.records.sample import Outcome
 from zdtest.sending.exchange import Exchange, now_ns
 from zdtest.sending.line import NEVER_CONNECTED, Line, Sink
 from zdtest.sending.reply import head_reader

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from plain import main
 
-from zdtest.sample import Outcome
+from zdtest.records.sample import Outcome
 from zdtest.sending.line import Line
 
 _broke = Line._broke

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zdtest.recording import NEVER, Samples
-from zdtest.sample import CHANNELS, Outcome
+from zdtest.records.recording import NEVER, Samples
+from zdtest.records.sample import CHANNELS, Outcome
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from zdtest.recording import Floats
+    from zdtest.records.recording import Floats
 
     Bools = NDArray[np.bool_]
     Rows = NDArray[np.intp]

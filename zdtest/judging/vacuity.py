@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import numpy as np
 
 from zdtest.duration import written
-from zdtest.evidence import Evidence
-from zdtest.fleet import crew
-from zdtest.numbering import Numbering
+from zdtest.judging.evidence import Evidence
+from zdtest.judging.phase import BASELINE, DEPLOY
 from zdtest.percent import share
-from zdtest.phase import BASELINE, DEPLOY
-from zdtest.sample import CHANNELS, Outcome
+from zdtest.records import crew
+from zdtest.records.numbering import Numbering
+from zdtest.records.sample import CHANNELS, Outcome
 
 REACHED = 0.99
 """The share of the offered rate that must have been reached."""

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from zdtest import duration
-from zdtest.fleet import crew
-from zdtest.interval import upper_rate
-from zdtest.masked import Masked
-from zdtest.outage import Outage, outages
-from zdtest.recording import Recording
-from zdtest.sample import CHANNELS, Outcome
+from zdtest.blame.masked import Masked
+from zdtest.judging.interval import upper_rate
+from zdtest.judging.outage import Outage, outages
+from zdtest.records import crew
+from zdtest.records.recording import Recording
+from zdtest.records.sample import CHANNELS, Outcome
 
 _SHOWN = 20
 _MOST = 3_000_000

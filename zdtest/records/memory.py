@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
 
-from zdtest.jsonlines import objects
+from zdtest.records.jsonlines import objects
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zdtest.interval import nearest_rank, upper_rate
-from zdtest.recording import Recording, Samples
-from zdtest.sample import CHANNELS
+from zdtest.judging.interval import nearest_rank, upper_rate
+from zdtest.records.recording import Recording, Samples
+from zdtest.records.sample import CHANNELS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

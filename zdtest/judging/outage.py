@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from zdtest.recording import Samples
-from zdtest.sample import CHANNELS, Outcome
+from zdtest.records.recording import Samples
+from zdtest.records.sample import CHANNELS, Outcome
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -8,11 +8,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from zdtest.journal import Journal
-from zdtest.memory import Held
-from zdtest.phase import Window
-from zdtest.recording import Recording, Samples
-from zdtest.sample import Outcome
+from zdtest.judging.phase import Window
+from zdtest.records.journal import Journal
+from zdtest.records.memory import Held
+from zdtest.records.recording import Recording, Samples
+from zdtest.records.sample import Outcome
 
 SHORTEST = 0.5
 """Seconds that nothing may change for a load to be told: a rate needs some requests."""

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from zdtest.jsonlines import FOREIGN as FOREIGN
-from zdtest.jsonlines import IMPOSSIBLE as IMPOSSIBLE
-from zdtest.jsonlines import JsonLines, distinct, objects
+from zdtest.records.jsonlines import FOREIGN as FOREIGN
+from zdtest.records.jsonlines import IMPOSSIBLE as IMPOSSIBLE
+from zdtest.records.jsonlines import JsonLines, distinct, objects
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from zdtest.jsonlines import Kinds
+    from zdtest.records.jsonlines import Kinds
 
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]

@@ -6,19 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from zdtest import phase, promise, vacuity
-from zdtest.blame import Blame
-from zdtest.capacity import Capacity, capacity
-from zdtest.evidence import Evidence
+from zdtest.blame.attribution import Blame
+from zdtest.blame.masked import Masked
 from zdtest.history import CHECKS, History, Writes
-from zdtest.interval import upper_rate
-from zdtest.masked import Masked
-from zdtest.outage import Outage, downtime
+from zdtest.judging import phase, promise, vacuity
+from zdtest.judging.capacity import Capacity, capacity
+from zdtest.judging.evidence import Evidence
+from zdtest.judging.interval import upper_rate
+from zdtest.judging.outage import Outage, downtime
+from zdtest.judging.phase import Figures, Window
+from zdtest.judging.slo import Slo
 from zdtest.percent import bound, share
-from zdtest.phase import Figures, Window
-from zdtest.recording import Recording
-from zdtest.sample import Outcome
-from zdtest.slo import Slo
+from zdtest.records.recording import Recording
+from zdtest.records.sample import Outcome
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,7 +10,7 @@ from typing import Any
 
 from zdtest.duration import seconds
 from zdtest.errors import ConfigError, unknown
-from zdtest.sample import CHANNELS
+from zdtest.records.sample import CHANNELS
 
 _COUNTS = (
     "failed",

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from zdtest.duration import written
-from zdtest.evidence import Evidence
 from zdtest.history import Found
-from zdtest.interval import lower_rank, lower_rate, requests_needed, upper_rank, upper_rate
-from zdtest.outage import downtime
+from zdtest.judging.evidence import Evidence
+from zdtest.judging.interval import lower_rank, lower_rate, requests_needed, upper_rank, upper_rate
+from zdtest.judging.outage import downtime
+from zdtest.judging.phase import BASELINE, DEPLOY, percentile, ranked
 from zdtest.percent import bound
-from zdtest.phase import BASELINE, DEPLOY, percentile, ranked
-from zdtest.recording import request_id
-from zdtest.sample import CHANNELS, Outcome
+from zdtest.records.recording import request_id
+from zdtest.records.sample import CHANNELS, Outcome
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

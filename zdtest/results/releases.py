@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from zdtest.compare import Comparison, compare
 from zdtest.errors import RecordingError
-from zdtest.release import Release
-from zdtest.result import Result
+from zdtest.results.compare import Comparison, compare
+from zdtest.results.release import Release
+from zdtest.results.result import Result
 
 HISTORY = "history"
 """The folder of releases in one of reports."""

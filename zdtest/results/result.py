@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from zdtest.errors import RecordingError
-from zdtest.verdict import SCHEMA
+from zdtest.judging.verdict import SCHEMA
 
 WORDS = ("broken", "inconclusive", "holds")
 """The verdicts, the one that is worst first."""

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from zdtest.causes import CAUSES, mend
-from zdtest.lives import NEVER, Life, Lives
-from zdtest.proxylog import Passage
-from zdtest.recording import Recording, request_id
-from zdtest.sample import CHANNELS, Outcome
+from zdtest.blame.causes import CAUSES, mend
+from zdtest.blame.lives import NEVER, Life, Lives
+from zdtest.records.proxylog import Passage
+from zdtest.records.recording import Recording, request_id
+from zdtest.records.sample import CHANNELS, Outcome
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from zdtest.proxylog import Passage, Passed
-from zdtest.recording import Recording, Samples, request_id
-from zdtest.sample import CHANNELS, Outcome
+from zdtest.records.proxylog import Passage, Passed
+from zdtest.records.recording import Recording, Samples, request_id
+from zdtest.records.sample import CHANNELS, Outcome
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

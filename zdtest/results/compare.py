@@ -20,10 +20,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zdtest.interval import at_most
-from zdtest.overview import SIGNS
-from zdtest.release import Release
-from zdtest.result import WORDS, Result
+from zdtest.judging.interval import at_most
+from zdtest.results.overview import SIGNS
+from zdtest.results.release import Release
+from zdtest.results.result import WORDS, Result
 
 REPEATS = 5
 """Runs on each side below which nothing is said of what differs from run to run anyway."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from zdtest.jsonlines import objects
+from zdtest.records.jsonlines import objects
 
 
 def unasked(path: Path) -> frozenset[str]:

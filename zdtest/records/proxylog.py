@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zdtest.jsonlines import JsonLines, distinct
+from zdtest.records.jsonlines import JsonLines, distinct
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from zdtest.jsonlines import Kinds
+    from zdtest.records.jsonlines import Kinds
 
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from zdtest.errors import ConfigError, RecordingError
-from zdtest.result import WORDS, Result, read_all
-from zdtest.slo import Slo
+from zdtest.judging.slo import Slo
+from zdtest.results.result import WORDS, Result, read_all
 
 SCHEMA = 2
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")

@@ -10,11 +10,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from zdtest.claims import CLAIMS, Claim
-from zdtest.foreseen import foreseen
-from zdtest.interval import upper_rate
+from zdtest.judging.interval import upper_rate
 from zdtest.percent import bound
-from zdtest.result import WORDS, Result, worst
+from zdtest.results.claims import CLAIMS, Claim
+from zdtest.results.foreseen import foreseen
+from zdtest.results.result import WORDS, Result, worst
 
 STRATEGIES = ("rolling", "recreate", "blue_green", "canary", "rollback", "scripted")
 """The ways that are compared: those of controls, which deploy nothing, are not."""

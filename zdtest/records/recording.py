@@ -35,15 +35,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from zdtest.arrows import SCHEMA as SCHEMA
-from zdtest.arrows import ArrowWriter, batches, ours, plain, scan, schema
-from zdtest.beside import MESSAGE, RETRY, Beside
 from zdtest.errors import RecordingError
-from zdtest.journal import Journal
-from zdtest.memory import Memory
-from zdtest.proxylog import ProxyLog
-from zdtest.sample import CHANNELS, Mark, Outcome, Sample
-from zdtest.unasked import unasked
+from zdtest.records.arrows import SCHEMA as SCHEMA
+from zdtest.records.arrows import ArrowWriter, batches, ours, plain, scan, schema
+from zdtest.records.beside import MESSAGE, RETRY, Beside
+from zdtest.records.journal import Journal
+from zdtest.records.memory import Memory
+from zdtest.records.proxylog import ProxyLog
+from zdtest.records.sample import CHANNELS, Mark, Outcome, Sample
+from zdtest.records.unasked import unasked
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zdtest import phase, suspect
-from zdtest.fleet import crew
+from zdtest.blame.masked import Masked
 from zdtest.history import Found, History, Writes, stale
-from zdtest.masked import Masked
-from zdtest.outage import Outage, availability, brownouts, outages
-from zdtest.phase import Window
-from zdtest.recording import Recording, Samples
-from zdtest.sample import CHANNELS, MAY_HAVE_RUN, Outcome
-from zdtest.slo import Slo
-from zdtest.suspect import Suspect
+from zdtest.judging import phase, suspect
+from zdtest.judging.outage import Outage, availability, brownouts, outages
+from zdtest.judging.phase import Window
+from zdtest.judging.slo import Slo
+from zdtest.judging.suspect import Suspect
+from zdtest.records import crew
+from zdtest.records.recording import Recording, Samples
+from zdtest.records.sample import CHANNELS, MAY_HAVE_RUN, Outcome
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from zdtest.journal import Journal
-from zdtest.recording import Recording
-from zdtest.sample import Mark
+from zdtest.records.journal import Journal
+from zdtest.records.recording import Recording
+from zdtest.records.sample import Mark
 
 NEVER = math.inf
 _ENDING = ("3", "9", "10", "15")

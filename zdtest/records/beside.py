@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from zdtest.arrows import read_rows
+from zdtest.records.arrows import read_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

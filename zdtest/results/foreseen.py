@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from zdtest.percent import share
-from zdtest.release import scenario
-from zdtest.result import Result
+from zdtest.results.release import scenario
+from zdtest.results.result import Result
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from zdtest.recording import Samples
+    from zdtest.records.recording import Samples
 
 TAIL = 0.5
 """Seconds at the load's end of which some requests may not be on file: senders stop one by one."""
