@@ -19,13 +19,13 @@ def lived(environ: Mapping[str, str], build: Build | None = None) -> int:
 
     `build` makes what is served, the app of `sample_app.app` unless it is given.
     """
-    began = time.monotonic()
     try:
         settings = Settings.of(environ)
         journal = Journal.of(settings)
     except SettingsError as error:
         return refused(str(error))
     journal.write("started")
+    began = time.monotonic()  # after that line, so that no journal tells of a shorter boot
 
     import asyncio  # slow to import, as all that follows: a part of the boot
 

@@ -91,6 +91,7 @@ def logged(
             caller.request("GET", path, headers={"X-Request-ID": f"r-{seq:08x}"})
             caller.getresponse().read()
             caller.close()
+        until(lambda: (home / "proxy.log").read_bytes().count(b"r-0000") == len(paths))
     finally:
         nginx.terminate()
         nginx.wait(10)
@@ -313,6 +314,8 @@ def balanced(
             caller.getresponse().read()
             ended[name] = time.monotonic()
             caller.close()
+        # A line is written once the reply is out: its client may know of that before.
+        until(lambda: (home / "proxy.log").read_bytes().count(b"r-0000") == len(paths))
     finally:
         haproxy.terminate()
         haproxy.wait(10)
