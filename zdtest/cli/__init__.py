@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from zdtest import __version__
-from zdtest.cli import during, engine, judge, machine, releases, stacks
+from zdtest.cli import attempt, during, engine, judge, machine, releases, stacks
 from zdtest.cli.exit import FAILED, INCONCLUSIVE, USAGE, say
 from zdtest.errors import (
     ConfigError,
@@ -26,6 +26,7 @@ from zdtest.errors import (
 from zdtest.interrupt import die_by
 
 _EXAMPLES = """examples:
+  zdtest try custom_lb
   zdtest during --url http://127.0.0.1:8080/ --rate 200 -- ./deploy.sh v2
   zdtest during --url http://127.0.0.1:8080/ --duration 2m
   zdtest judge reports/RUN --slo failed=0,p99_over=100ms
@@ -90,6 +91,7 @@ def parser() -> argparse.ArgumentParser:
 
 _VERBS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
     "during": (during.add_during, "measure your own stack while a command deploys"),
+    "try": (attempt.add_try, "raise a documented topology, deploy to it under load, judge it"),
     "judge": (judge.add_judge, "judge a recorded run again, by other promises"),
     "report": (judge.add_report, "draw recorded runs again"),
     "release": (releases.add_release, "keep what the runs of a release said in one file"),
