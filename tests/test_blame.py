@@ -15,6 +15,7 @@ import synthetic
 from zdtest.blame.attribution import Blame
 from zdtest.blame.causes import CAUSES, mend
 from zdtest.blame.lives import NEVER, Life, Lives
+from zdtest.blame.unexplained import Unexplained, address
 from zdtest.records.recording import Recording, request_id
 from zdtest.records.sample import CHANNELS, Outcome
 
@@ -25,6 +26,10 @@ AT = 2.0
 BORN = {"t": 0.1, "event": "started"}
 FAULT = [(1.0, "fault.begin", {"fault": "kill a"}), (3.0, "fault.end", {"fault": "kill a"})]
 OPEN = {"t": 0.5, "event": "ready", "port": 8081}
+OTHER = {"t": 1.0, "event": "request", "id": request_id(RUN, 1)}
+"""What a journal that tells of requests has beside that: one that it lacks came to nobody."""
+LATER = {"t": AT + 1, "event": "request", "id": request_id(RUN, 2)}
+"""Who wrote this was alive after the failures."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,8 @@ class Told:
 def trial(tmp_path: Path) -> Callable[..., Told]:
     """Requests that failed from `AT` on, and what app, engine and proxy wrote down of them.
 
-    Times are seconds after the first request was due; ``ID`` stands for each failed one's id.
+    Times are seconds after the first request was due; ``ID`` stands for each failed one's id. With
+    `arrivals` the journal is one that tells of requests.
     """
 
     def made(
@@ -49,6 +55,7 @@ def trial(tmp_path: Path) -> Callable[..., Told]:
         *,
         marks: Sequence[tuple[float, str, Mapping[str, object]]] = (),
         journal: Sequence[Mapping[str, Any]] | None = (),
+        arrivals: bool = True,
         proxy: Sequence[Mapping[str, Any]] = (),
         balancer: Sequence[Mapping[str, Any]] = (),
         doubtful: bool = False,
@@ -68,8 +75,10 @@ def trial(tmp_path: Path) -> Callable[..., Told]:
         recording = Recording.read(folder)
         failed = np.flatnonzero(recording.samples.outcome == Outcome[outcome])[:count]
         ids = [request_id(RUN, seq) for seq in recording.samples.seq[failed].tolist()]
+        for left in ("journal.jsonl", "logs/proxy.log"):
+            (folder / left).unlink(missing_ok=True)
         if journal is not None:
-            _journal(folder / "journal.jsonl", journal, ids)
+            _journal(folder / "journal.jsonl", [*([OTHER] * arrivals), *journal], ids)
         if proxy:
             _log(folder / "logs" / "proxy.log", proxy, ids)
         (folder / "logs").mkdir(exist_ok=True)
@@ -123,7 +132,7 @@ def asked(server: str, status: int, at: float = AT + 0.1, **more: Any) -> Mappin
 
 
 HAD_IT = {"t": AT, "event": "request", "id": "ID", "begin": AT}
-ALIVE = asked("127.0.0.1:8081", 200, at=1.0, id="other")
+ALIVE = asked("127.0.0.1:8081", 200, at=1.0, id=request_id(RUN, 1))
 
 
 def test_a_server_that_was_told_to_stop_in_between_is_to_blame(trial):
@@ -269,7 +278,7 @@ def test_a_connection_that_is_cut_as_other_workers_take_over_is_the_reloads(tria
 
 
 def test_what_the_proxy_let_go_of_is_not_the_servers_fault(trial):
-    told = trial("closed", journal=[BORN, OPEN, HAD_IT], proxy=[ALIVE])
+    told = trial("closed", journal=[BORN, OPEN, HAD_IT, LATER], proxy=[ALIVE])
     assert told.cause == "dropped"
     assert "went on living" in told.why
 
@@ -279,7 +288,8 @@ def test_what_the_app_answers_itself_is_the_apps(trial):
     done = {"t": AT + 0.1, "event": "answered", "id": "ID"}
     told = trial("http_5xx", status=500, journal=[BORN, OPEN, HAD_IT, done])
     assert told.cause == "app"
-    assert trial("http_5xx", status=502, journal=[BORN, OPEN, HAD_IT]).cause == "dropped"
+    told = trial("http_5xx", status=502, journal=[BORN, OPEN, HAD_IT, LATER])
+    assert told.cause == "dropped"
 
 
 def test_a_doubtful_failure_is_the_generators_whatever_else_is_told(trial):
@@ -307,6 +317,113 @@ def test_what_nothing_explains_is_unknown_and_counted(trial):
 
 def test_a_run_of_which_nobody_else_keeps_an_account_is_blamed_on_nobody(trial):
     assert trial("refused").cause == "unknown"
+
+
+@pytest.mark.parametrize("outcome", [one.name for one in Outcome if one != Outcome.ok])
+@pytest.mark.parametrize("channel", ["new", "reused", "idle", "write", "stream"])
+def test_where_neither_app_nor_proxy_keeps_an_account_no_cause_is_claimed(trial, outcome, channel):
+    """Whether a connection was closed as it idled, or its server died, the client cannot tell."""
+    status = {"http_5xx": 501, "http_4xx": 404, "http_3xx": 302}.get(outcome, 0)
+    told = trial(outcome, channel, journal=None, status=status)
+    assert told.cause == "unknown"
+    assert told.blame.as_json(0)["unknown"]["says"].endswith(
+        "neither a proxy's log nor the app's journal was there to tell why"
+    )
+
+
+def test_a_kept_connection_is_said_to_have_been_closed_only_where_both_know_nothing(trial):
+    full = {"journal": [BORN, OPEN], "proxy": [ALIVE]}
+    assert trial("closed", "reused", **full).cause == "reused"
+    assert trial("closed", "reused", journal=None, proxy=[ALIVE]).cause == "unknown"
+    assert trial("closed", "reused", journal=[BORN, OPEN]).cause == "unknown", "no log"
+    assert trial("closed", "reused", **full, arrivals=False).cause == "unknown", "no arrivals"
+    others = asked("127.0.0.1:8081", 200, at=1.0, id="of another run")
+    alien = {**full, "proxy": [others]}
+    assert trial("closed", "reused", **alien).cause == "unknown", "a log of something else"
+
+
+@pytest.mark.parametrize("outcome", ["refused", "timeout"])
+def test_a_journal_without_requests_does_not_tell_that_one_came_to_nobody(trial, outcome):
+    journal = [BORN, OPEN, stopped(AT - 1)]
+    assert trial(outcome, journal=journal, arrivals=False).cause == "unknown"
+
+
+def test_who_is_not_watched_and_wrote_nothing_more_is_not_said_to_have_lived_on(trial):
+    """A server that was killed says nothing of it: only an engine does, or its next line."""
+    assert trial("closed", journal=[BORN, OPEN, HAD_IT]).cause == "unknown"
+    assert trial("closed", journal=[BORN, OPEN, HAD_IT, LATER]).cause == "dropped"
+    watched = trial("closed", marks=[engine("app.started", 0.05)], journal=[BORN, OPEN, HAD_IT])
+    assert watched.cause == "dropped"
+    successor = {**LATER, "pid": 2}
+    born = {"t": AT + 0.5, "event": "started", "pid": 2}
+    told = trial("closed", journal=[BORN, OPEN, HAD_IT, born, successor])
+    assert told.cause == "unknown", "the line is its successor's"
+
+
+def test_a_reload_explains_nothing_of_a_request_that_the_proxy_had_given_to_a_server(trial):
+    more = asked("127.0.0.1:8081", 200, at=AT + 0.2, id="more", worker=8)
+    proxy = [ALIVE, asked("127.0.0.1:8081", 200), more]
+    assert trial("truncated", journal=None, proxy=proxy).cause == "unknown"
+    assert trial("truncated", journal=None, proxy=[ALIVE, more]).cause == "reload"
+
+
+def test_a_server_that_answers_with_an_error_is_not_one_that_never_answered(trial):
+    proxy = [asked("127.0.0.1:8081", 500)]
+    told = trial("http_5xx", status=500, journal=None, proxy=proxy)
+    assert (told.cause, told.why) == ("app", "the proxy had 500 of 127.0.0.1:8081")
+    gone = trial("http_5xx", status=502, journal=None, proxy=[asked("127.0.0.1:8081", 502)])
+    assert (gone.cause, gone.why) == ("dead", "nobody ever answered at 127.0.0.1:8081")
+
+
+def test_what_nginx_turns_away_is_not_said_to_be_for_want_of_a_server(trial):
+    limited = asked("-", 503)
+    assert trial("http_5xx", status=503, journal=None, proxy=[limited]).cause == "unknown"
+
+
+def test_of_what_is_unknown_all_is_told_that_the_client_saw(trial):
+    told = trial("refused", journal=None).blame.lines()
+    assert told == [
+        "1 failed: nothing that was written down explains it: 1 refused (nobody took connections "
+        "at 127.0.0.1:8080); neither a proxy's log nor the app's journal was there to tell why"
+    ]
+    assert "1 answered 501; " in trial("http_5xx", journal=None, status=501).blame.lines()[0]
+    closed = trial("closed", "reused", journal=None).blame.lines()
+    assert "1 closed before a status line on reused; " in closed[0]
+    assert len(closed) == 1, "nothing is said to mend what is not known"
+
+
+def test_what_is_seen_of_many_is_told_the_most_frequent_first(tmp_path):
+    seen = {(Outcome.http_5xx, status, 0): status for status in range(500, 510)}
+    seen |= {(Outcome.reset, 0, 0): 2, (Outcome.reset, 0, 1): 3, (Outcome.http_5xx, 0, 0): 600}
+    text = Unexplained(seen, "a:80", "nobody says why").text()
+    assert text.startswith("600 answered by what is not HTTP, 509 answered 509, 508 answered 508")
+    assert text.endswith("1508 in other ways; nobody says why")
+    few = Unexplained({(Outcome.reset, 0, 0): 2, (Outcome.reset, 0, 1): 3}, "", "no")
+    assert few.text() == "5 reset before a status line on new and reused; no"
+    assert Unexplained({}, "", "no").text() == ""
+
+
+def test_whose_account_is_missing_is_told_apart(trial):
+    log_alone = trial("reset", journal=None, proxy=[ALIVE]).blame.lines()[0]
+    assert log_alone.endswith("; no journal of the app's was there to tell why")
+    journal_alone = trial("reset", journal=[BORN, OPEN]).blame.lines()[0]
+    assert journal_alone.endswith("; no proxy's log was there to tell why")
+    both = trial("reset", journal=[BORN, OPEN], proxy=[ALIVE]).blame.lines()[0]
+    assert both.endswith("; the proxy's log and the app's journal do not tell why")
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("http://127.0.0.1:18080/a?b", "127.0.0.1:18080"),
+        ("https://somebody:secret@example.test/", "example.test:443"),
+        ("http://[::1]/", "[::1]:80"),
+        ("http://a:99999/", ""),
+        ("nothing", ""),
+    ],
+)
+def test_an_address_is_a_host_and_a_port_and_no_more(url, told):
+    assert address(url) == told
 
 
 @pytest.mark.parametrize("outcome", ["timeout", "closed"])

@@ -1,8 +1,9 @@
 """Whose fault each failed request was: one cause each, from what everybody wrote down of it.
 
 A request is known by its id in the client's recording, the proxy's log and the app's journal, and
-by the run's clock in what the engine tells of the processes. The causes are those of `CAUSES`; what
-none of them explains is ``unknown``, and is counted.
+by the run's clock in what the engine tells of the processes. The causes are those of `CAUSES`, and
+each is claimed only where the account is there that it takes; what none of them explains is
+``unknown``, and is counted.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from zdtest.blame.causes import CAUSES, mend
+from zdtest.blame.failure import Blamed, Failure
 from zdtest.blame.lives import NEVER, Life, Lives
+from zdtest.blame.unexplained import Unexplained
 from zdtest.records.proxylog import Passage
 from zdtest.records.recording import Recording, request_id
 from zdtest.records.sample import CHANNELS, Outcome
@@ -39,50 +42,10 @@ _OWN = (Outcome.http_5xx, Outcome.http_4xx, Outcome.http_3xx, Outcome.bad_body)
 _OWN_WORDS = (*_OWN, Outcome.wrong_version)
 _LATE = (Outcome.timeout, Outcome.connect_timeout, Outcome.body_timeout)
 _CUT = (Outcome.reset, Outcome.closed, Outcome.truncated)
+_PROXYS = (0, 502, 504)
+"""What a proxy notes of a server that did not answer, and may make up itself."""
 _STREAM = CHANNELS.index("stream")
 _KEPT = (CHANNELS.index("reused"), CHANNELS.index("idle"))
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A failed request, with all that is known of it."""
-
-    id: str
-    channel: int
-    sent: float
-    done: float
-    outcome: Outcome
-    status: int
-    instance: str
-    """Who the reply says that it came from, "" where it does not."""
-    arrivals: tuple[tuple[Life, float], ...]
-    """Who began to work on it, and when."""
-    answered: bool
-    """Whether one of them says that it answered."""
-    passage: Passage | None
-    """Whom the proxy asked, None where its log does not have it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Blamed:
-    """One request with its cause, and why."""
-
-    failure: Failure
-    cause: str
-    why: str
-
-    def as_json(self, began: float) -> dict[str, object]:
-        """Return the fields of verdict.json."""
-        one = self.failure
-        return {
-            "id": one.id,
-            "channel": CHANNELS[one.channel],
-            "sent_s": one.sent - began,
-            "done_s": one.done - began,
-            "outcome": one.outcome.name,
-            "status": one.status or None,
-            "why": self.why,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,19 +57,25 @@ class Blame:
     first: tuple[Blamed, ...]
     proxy: str
     """``nginx``, ``haproxy`` or "": whose configuration it is that mends."""
+    unexplained: Unexplained
+    """What the client saw of those whose cause is unknown."""
 
     @classmethod
     def of(cls, recording: Recording, failed: Rows, doubtful: Bools) -> Blame:
         """Return the causes of the `failed` rows; which of them are doubtful is the generator's."""
         court = _Court(recording)
         counts: Counter[str] = Counter()
+        seen: Counter[tuple[Outcome, int, int]] = Counter()
         first: list[Blamed] = []
         for failure, doubt in zip(court.failures(failed), doubtful.tolist(), strict=True):
             cause, why = ("generator", "") if doubt else court.cause(failure)
             counts[cause] += 1
+            if cause == "unknown":
+                seen[failure.outcome, failure.status, failure.channel] += 1
             if counts[cause] <= SHOWN:
                 first.append(Blamed(failure, cause, why))
-        return cls(dict(counts.most_common()), tuple(first), court.kind)
+        rest = Unexplained.of(recording, seen)
+        return cls(dict(counts.most_common()), tuple(first), court.kind, rest)
 
     @property
     def unknown(self) -> int:
@@ -117,12 +86,17 @@ class Blame:
         """Return what would mend that cause, in the words of the proxy's configuration."""
         return mend(cause, self.proxy)
 
+    def says(self, cause: str) -> str:
+        """Return what that cause means; of the unknown one all that the client saw."""
+        seen = self.unexplained.text() if cause == "unknown" else ""
+        return f"{CAUSES[cause]}: {seen}" if seen else CAUSES[cause]
+
     def as_json(self, began: float) -> dict[str, object]:
         """Return the fields of verdict.json."""
         return {
             cause: {
                 "failed": count,
-                "says": CAUSES[cause],
+                "says": self.says(cause),
                 "mend": self.mend(cause),
                 "witnesses": [one.as_json(began) for one in self.first if one.cause == cause],
             }
@@ -133,7 +107,7 @@ class Blame:
         """Return a line a cause for a terminal, and what would mend it; none where none failed."""
         told = []
         for cause, count in self.counts.items():
-            told.append(f"{count} failed: {CAUSES[cause]}")
+            told.append(f"{count} failed: {self.says(cause)}")
             told += [f"  mend: {mend}"] if (mend := self.mend(cause)) else []
         return told
 
@@ -153,7 +127,14 @@ class _Court:
         self._began = float(due[0]) if len(due) else 0.0
         passages = self._passed.passages if self._passed else ()
         tries = (attempt for passage in passages for attempt in passage.attempts)
-        self._alive = {one.server for one in tries if 0 < one.status < 500}
+        self._alive = {one.server for one in tries if one.status not in _PROXYS}
+        # An account that does not know this run, or not who came, cannot say that nobody did.
+        journal = recording.journal
+        came = journal is not None and len(journal.lines(recording.run, "request").ours)
+        self._arrivals_told = journal is not None and bool(
+            recording.manifest.get("journal") or came
+        )
+        self._logged = bool(passages)
 
     def failures(self, rows: Rows) -> Iterator[Failure]:
         """Yield what is known of these rows, in their order."""
@@ -249,12 +230,14 @@ class _Court:
         """Return why it came to nobody."""
         if down := self._proxy_down(one):
             return down
-        if one.passage is not None and not one.passage.attempts and one.status in (502, 503):
+        # With 503 nginx turns away what is too much; where no server is left it says 502.
+        none_left = (502,) if self.kind == "nginx" else (502, 503)
+        if one.passage is not None and not one.passage.attempts and one.status in none_left:
             return "nobody", f"the proxy answered {one.status} by itself"
         if one.id in self._recording.unasked and one.outcome == Outcome.http_5xx:
             return "nobody", f"the balancer answered {one.status}: it knew of no usable server"
         # Who was ready, and whom it came to, only the app's journal tells.
-        asked = self._asked(one) if self._recording.journal is not None else []
+        asked = self._asked(one) if self._arrivals_told else []
         for life in asked:
             if life.started <= one.done and life.ready > one.sent and life.gone > one.sent:
                 ready = (
@@ -265,14 +248,22 @@ class _Court:
             if (last := min(life.gone, life.told)) <= one.done + CLOSE:
                 return "dead", f"{life} was going or gone from {self._when(last)} on"
         strange = self._strange(one)
-        for life in self._lives if strange and self._recording.journal is not None else ():
+        for life in self._lives if strange and self._arrivals_told else ():
             if one.done < life.started < one.done + _NEAR:
                 return "unready", f"{life} was started only at {self._when(life.started)}"
         if strange:
             return "dead", f"nobody ever answered at {strange}"
         late = one.outcome in _LATE or one.status == 504
-        if late and self._recording.journal is not None:
+        if late and self._arrivals_told:
             return "hung", f"it waited until {self._when(one.done)} for a server that never read it"
+        return self._answered_ill(one)
+
+    @staticmethod
+    def _answered_ill(one: Failure) -> tuple[str, str] | None:
+        """Return who answered so, where the proxy's log has that answer as the server's own."""
+        attempts = one.passage.attempts if one.passage else ()
+        if one.outcome in _OWN and attempts and attempts[-1].status == one.status not in _PROXYS:
+            return "app", f"the proxy had {one.status} of {attempts[-1].server}"
         return None
 
     def _strange(self, one: Failure) -> str:
@@ -325,12 +316,16 @@ class _Court:
     def _between(self, one: Failure) -> tuple[str, str] | None:
         """Return what cut its connection where nothing became of the servers."""
         near = self._reloads[np.abs(self._reloads - one.done) < _NEAR]
-        if one.outcome in _CUT and len(near):
+        # A server that the proxy did ask may have been what cut it: only the app could tell.
+        asked = one.passage is not None and one.passage.attempts
+        if one.outcome in _CUT and len(near) and (self._arrivals_told or not asked):
             return "reload", f"other workers took over at about {self._when(float(near[0]))}"
         if one.arrivals and (one.outcome in _CUT or one.status == 502):
             life, at = one.arrivals[-1]
-            return "dropped", f"{life} had it at {self._when(at)}, and went on living"
-        if one.outcome in _CUT and one.channel in _KEPT and one.passage is None:
+            if life.outlived(one.done):
+                return "dropped", f"{life} had it at {self._when(at)}, and went on living"
+        asked_all = self._logged and self._arrivals_told and not one.arrivals
+        if asked_all and one.outcome in _CUT and one.channel in _KEPT and one.passage is None:
             return "reused", f"closed at {self._when(one.done)}; proxy and app know nothing of it"
         return None
 
@@ -345,6 +340,14 @@ class _Court:
                 when = f"from {self._when(begin)} to {self._when(end)}"
                 return "fault", f"{about.get('fault', 'a fault')} {when}"
         return None
+
+
+def _arrivals_told(recording: Recording) -> bool:
+    """Whether a journal is there that tells which requests came to the app."""
+    journal = recording.journal
+    if journal is None or recording.manifest.get("journal"):
+        return journal is not None
+    return bool(len(journal.lines(recording.run, "request").ours))
 
 
 def _changed(life: Life, until: float) -> float:

@@ -38,6 +38,10 @@ class Life:
     ended: float = NEVER
     port: int = 0
     """Where it listened, by its own account; 0 where it told none."""
+    watched: bool = False
+    """Whether an engine would have told of its end."""
+    last: float = -math.inf
+    """When it wrote its last line."""
 
     def __str__(self) -> str:
         return f"{self.instance} {self.version}".strip()
@@ -46,6 +50,10 @@ class Life:
     def gone(self) -> float:
         """When nobody could connect to it any more."""
         return min(self.closed, self.ended)
+
+    def outlived(self, at: float) -> bool:
+        """Whether it is known to have lived on then: nobody tells of a death that none watched."""
+        return self.ended > at and (self.watched or self.last > at)
 
     def state(self, at: float) -> str:
         """Return ``unborn``, ``booting``, ``serving``, ``stopping`` or ``gone``."""
@@ -71,14 +79,19 @@ class Lives(Sequence[Life]):
         app = _marked(recording.marks, "app")
         events = ("started", "ready", "term", "stopped")
         writers: dict[tuple[str, str, object], Life] = {}
-        for line in Journal.of(recording.journal or ()).about(*events):
+        journal = Journal.of(recording.journal or ())
+        for line in journal.about(*events):
             _add(app, writers, line)
         proxies = [one for one in _marked(recording.marks, "process") if one.instance in PROXIES]
         for one in proxies:
             one.ready = one.started
             ends = (at for name, at in _told_to_end(recording.marks) if name == one.instance)
             one.told = min((at for at in ends if one.started <= at <= one.ended), default=one.told)
-        return cls(app, proxies)
+        lives = cls(app, proxies)
+        for process, at in journal.last.items():
+            if (life := lives.owner(process.instance, process.version, at)) is not None:
+                life.last = max(life.last, at)
+        return lives
 
     def __len__(self) -> int:
         return len(self._app)
@@ -117,7 +130,7 @@ def _marked(marks: Sequence[Mark], kind: str) -> list[Life]:
     for mark in marks:
         name, version = str(mark.about.get("instance", "")), str(mark.about.get("version", ""))
         if mark.name == f"{kind}.started":
-            lives.append(Life(name, version, started=mark.at))
+            lives.append(Life(name, version, started=mark.at, watched=True))
             continue
         what = {f"{kind}.term": "told", f"{kind}.stopped": "ended"}.get(mark.name)
         if what:

@@ -140,6 +140,16 @@ class Journal(Sequence[Mapping[str, Any]]):
         """Everybody who wrote lines."""
         return self._writers[0]
 
+    @property
+    def last(self) -> Mapping[Process, float]:
+        """When each of them wrote its last line that tells when."""
+        processes, codes = self._writers
+        latest = np.full(len(processes), -np.inf)
+        times = self._file.times("t")
+        told = ~np.isnan(times)
+        np.maximum.at(latest, codes[told], times[told])
+        return dict(zip(processes, latest.tolist(), strict=True))
+
     @cached_property
     def _writers(self) -> tuple[tuple[Process, ...], Ints]:
         names = [self._file.words(name) for name in ("instance", "version")]
