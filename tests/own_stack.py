@@ -15,6 +15,8 @@ import tiny_server
 
 from zdtest.engine import reaper
 
+TINY = "import tiny_server; tiny_server.TinyServer({port}).serve(0)"
+"""Code of a server that answers at once."""
 QUICK = ("--rate", "200", "--baseline", "300ms", "--settle", "300ms")
 """Quiet times that are enough for what is not about figures."""
 LENIENT = "p99_ratio=none,p99_over=none,stall=2s,min_requests=1"
@@ -22,12 +24,11 @@ LENIENT = "p99_ratio=none,p99_over=none,stall=2s,min_requests=1"
 
 
 @contextlib.contextmanager
-def serving() -> Iterator[str]:
-    """Yield the url of a server that lives in a process of its own."""
+def serving(code: str = TINY) -> Iterator[str]:
+    """Yield the url of a server that lives in a process of its own, and is made by `code`."""
     port = tiny_server.free_port()
-    code = f"import sys, tiny_server; tiny_server.TinyServer({port}).serve(0)"
     with subprocess.Popen(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", code.format(port=port)],
         stdin=subprocess.PIPE,
         cwd=Path(__file__).parent,
         start_new_session=True,
@@ -73,6 +74,14 @@ def zdtest(
         out, err = process.communicate(timeout=60)
     assert "Traceback" not in out + err, out + err
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def ended(process: subprocess.Popen[str], folder: Path) -> tuple[int, str, str]:
+    """Return exit code and outputs; nothing crashed and nothing of ours is left."""
+    out, err = process.communicate(timeout=60)
+    assert "Traceback" not in out + err, out + err
+    assert left_of(folder) == []
+    return process.returncode, out, err
 
 
 def left_of(folder: Path) -> list[int]:

@@ -8,13 +8,12 @@ import os
 import pty
 import re
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from own_stack import LENIENT, QUICK, left_of, serving, start, until
+from own_stack import LENIENT, QUICK, ended, left_of, serving, start, until
 
 from zdtest.engine import reaper
 
@@ -34,14 +33,6 @@ def measuring(url: str, folder: Path, *command: object, options=(), env=None, **
 
 def shell(text: str) -> tuple[str, ...]:
     return ("sh", "-c", text)
-
-
-def ended(process: subprocess.Popen[str], folder: Path) -> tuple[int, str, str]:
-    """Return exit code and outputs; nothing crashed and nothing of ours is left."""
-    out, err = process.communicate(timeout=60)
-    assert "Traceback" not in out + err, out + err
-    assert left_of(folder) == []
-    return process.returncode, out, err
 
 
 def marks(folder: Path) -> list[str]:

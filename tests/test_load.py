@@ -105,7 +105,11 @@ NONSENSE = (
     (["--timeout", "soon"], "--timeout 'soon'"),
     (["--expect-status", "20"], "status '20'"),
     (["--host", "ftp://x"], "url 'ftp://x'"),
-    (["--host", ""], "url ''"),
+    (["--host", ""], "no host to send to: expected --host http://host"),
+    (["--host", "http://me:secret@x"], "url with a user in it: expected http://host"),
+    (["--host", "http://x", "--header", "Content-Length: 3"], "--header Content-Length: expected"),
+    (["--host", "http://x", "--version-header", "a b"], "--version-header 'a b': expected a"),
+    (["--host", "http://x", "--write-body", "{bad"], "--write-body '{bad': expected JSON"),
 )
 
 

@@ -51,6 +51,7 @@ OPTIONS = {
     "version_header": "X-App-Version",
     "instance_header": "X-App-Instance",
     "write_body": "{}",
+    "header": [],
     "insecure": False,
     "control": "",
     "zd_run": "r",

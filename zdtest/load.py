@@ -31,6 +31,7 @@ from zdtest.fleet.fleet import Fleet
 from zdtest.fleet.master import Master
 from zdtest.fleet.worker import Worker
 from zdtest.sending.board import Board
+from zdtest.sending.headers import given
 from zdtest.sending.local import Local
 from zdtest.sending.plan import Plan
 from zdtest.sending.summary import of_folder
@@ -60,6 +61,8 @@ def _options(parser: Any) -> None:
     add("--version-header", default="X-App-Version", env_var="ZD_VERSION_HEADER")
     add("--instance-header", default="X-App-Instance", env_var="ZD_INSTANCE_HEADER")
     add("--write-body", default=_WRITE_BODY, env_var="ZD_WRITE_BODY", help="Body of a POST")
+    told = {"action": "append", "default": given(), "include_in_web_ui": False}
+    add("--header", **told, metavar="'NAME: VALUE'", help="Sent with every request, repeatable")
     add("--insecure", action="store_true", env_var="ZD_INSECURE", help="Accept any certificate")
     add("--control", default="", env_var="ZD_CONTROL", help="URL of an untouched echo server")
     add("--zd-out", default="", env_var="ZD_OUT", include_in_web_ui=False, help="Run folder")

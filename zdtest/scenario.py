@@ -86,16 +86,19 @@ class Scenario:
         baseline: str | float = "3s",
         settle: str | float = "2s",
         timeout: str | float = "5s",
+        headers: Mapping[str, str] | None = None,
     ) -> Iterator[None]:
         """Keep load on the topology while the block runs; every client that it can carry.
 
-        There is a quiet `baseline` before the block and a quiet `settle` after it.
+        There is a quiet `baseline` before the block and a quiet `settle` after it. `headers` are
+        sent with every request.
         """
         load = Load(
             rate=rate,
             channels=channels or self._topology.channels[self.setting.variant],
             timeout=duration.seconds(timeout, what="timeout"),
             seed=self.setting.seed,
+            headers=headers or {},
         )
         before = duration.seconds(baseline, what="baseline")
         after = duration.seconds(settle, what="settle")

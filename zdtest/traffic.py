@@ -20,6 +20,8 @@ from zdtest import channel, duration
 from zdtest.channel import Channel
 from zdtest.engine import Engine, Instance
 from zdtest.errors import ConfigError, EngineError, LoadFailed
+from zdtest.sending import headers
+from zdtest.sending.preflight import expect_words
 
 _LOCUSTFILE = Path(__file__).with_name("load.py")
 _LOCUST = [sys.executable, "-m", "locust", "-f", str(_LOCUSTFILE), "--loglevel", "WARNING"]
@@ -36,7 +38,8 @@ class Load:
 
     `timeout` is in seconds. More than one of `workers` are so many processes that send it together,
     and a master beside them that records. `options` are further options of the Locust file, by
-    their long names without the dashes in front. Raises ConfigError when any of it means nothing.
+    their long names without the dashes in front. `headers` are sent with every request; their
+    values are told to nobody else. Raises ConfigError when any of it means nothing.
     """
 
     rate: float = 100.0
@@ -45,6 +48,7 @@ class Load:
     timeout: float = 5.0
     seed: int = field(default_factory=lambda: secrets.randbits(32))
     workers: int = 1
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     options: Mapping[str, str | bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -53,6 +57,8 @@ class Load:
             raise ConfigError(f"timeout {self.timeout:g}s: expected more than 0s, at most 10m")
         if not 1 <= self.workers <= _MOST_WORKERS:
             raise ConfigError(f"workers {self.workers}: expected 1 to {_MOST_WORKERS}")
+        object.__setattr__(self, "headers", headers.checked(self.headers.items()))
+        expect_words(self.options, headers=self.headers)
 
     def lanes(self) -> list[Channel]:
         """Return the channels with their rates."""
@@ -70,6 +76,7 @@ class Load:
             "seed": self.seed,
             **({"workers": self.workers} if self.workers > 1 else {}),
             "channels": {one.name: one.as_dict() for one in self.lanes()},
+            **headers.told(self.headers),
         }
 
     def argv(self, url: str) -> list[str]:
@@ -112,6 +119,7 @@ class Traffic:
         # Its own folder and home and none of Locust's variables: nobody's settings, of which Locust
         # reads some from the home, change what is measured.
         theirs = [name for name in os.environ if re.match(r"(LOCUST|ZD)_", name)]
+        theirs = [name for name in theirs if name != headers.VARIABLE]
         env = ["env", *(word for name in theirs for word in ("-u", name))]
         try:
             folder = self._engine.folder
@@ -130,17 +138,23 @@ class Traffic:
 
     def _start(self, env: list[str], cwd: Path) -> None:
         workers = self.load.workers
+        # No argument: those are shown to whoever lists processes.
+        secret = {headers.VARIABLE: "\n".join(headers.written(self.load.headers))}
         if workers == 1:
-            self._process = self._engine.start("load", [*env, *self._argv], cwd=cwd)
+            self._process = self._engine.start("load", [*env, *self._argv], cwd=cwd, env=secret)
             return
         port = str(self._engine.port())
         bound = ["--master-bind-host", _HERE, "--master-bind-port", port]
         master = ["--master", *bound, "--expect-workers", str(workers)]
-        self._process = self._engine.start("load", [*env, *self._argv, *master], cwd=cwd)
+        self._process = self._engine.start(
+            "load", [*env, *self._argv, *master], cwd=cwd, env=secret
+        )
+        # The master tells them what to send.
         worker = [*_LOCUST, "--worker", "--master-host", _HERE, "--master-port", port]
         for number in range(workers):
             name = f"load-worker-{number}"
-            self._workers.append(self._engine.start(name, [*env, *worker], cwd=cwd))
+            one = self._engine.start(name, [*env, *worker], cwd=cwd, env={headers.VARIABLE: ""})
+            self._workers.append(one)
 
     @property
     def process(self) -> Instance:

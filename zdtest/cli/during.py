@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 _D = "(default %(default)s)"
 _LONGEST = 7 * 24 * 3600.0
+_HEADER_HELP = (
+    "sent with every request, repeatable; so is every line of the environment's ZD_HEADER, "
+    "which nobody who lists processes sees; values are kept nowhere"
+)
 
 
 def add_during(verb: argparse.ArgumentParser) -> None:
@@ -46,6 +50,7 @@ def add_during(verb: argparse.ArgumentParser) -> None:
     add("--version-header", default="X-App-Version", metavar="NAME", help=f"tells the version {_D}")
     add("--instance-header", default="X-App-Instance", metavar="NAME", help=f"tells which one {_D}")
     add("--write-body", default="", metavar="JSON", help="what the write channel posts")
+    add("--header", action="append", metavar="'NAME: VALUE'", help=_HEADER_HELP)
     add("--insecure", action="store_true", help="accept any certificate")
     add("command", nargs=argparse.REMAINDER, metavar="-- CMD…", help="what deploys")
     verb.usage = "zdtest during --url URL [option…] (-- CMD… | --duration TIME)"
@@ -103,7 +108,9 @@ def _expect_answers(plan: Plan, options: argparse.Namespace) -> None:
     expected = statuses(options.expect_status)
     lanes = plan.load.lanes()
     for path in dict.fromkeys(one.path for one in lanes if one.name in ("new", "reused", "idle")):
-        expect_answer(plan.url, path, expected, verify=not options.insecure)
+        expect_answer(
+            plan.url, path, expected, headers=plan.load.headers, verify=not options.insecure
+        )
 
 
 def _tell(found: Finding, folder: Path) -> int:
@@ -122,6 +129,7 @@ def _tell(found: Finding, folder: Path) -> int:
 
 
 def _load(options: argparse.Namespace, path: str) -> Load:
+    from zdtest.sending import headers
     from zdtest.traffic import Load
 
     names = ("expect-status", "expect-body", "version-header", "instance-header", "write-body")
@@ -133,6 +141,7 @@ def _load(options: argparse.Namespace, path: str) -> Load:
         path=path,
         timeout=_seconds(options, "timeout"),
         workers=options.workers,
+        headers=headers.parse([*headers.given(), *(options.header or ())]),
         options={**passed, "insecure": options.insecure},
         **seed,
     )

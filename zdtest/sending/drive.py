@@ -56,7 +56,12 @@ class Drive:
             version_header=options.version_header,
             instance_header=options.instance_header,
         )
-        told = {"seed": self._plan.seed, "stripe": self._stripe, "write_body": options.write_body}
+        told: dict[str, Any] = {
+            "seed": self._plan.seed,
+            "stripe": self._stripe,
+            "write_body": options.write_body,
+            "headers": self._plan.headers,
+        }
         messages, retries = self._recorder.messages, self._recorder.retries
         for spec in self._plan.channels:
             if spec.keyed and retries is not None:

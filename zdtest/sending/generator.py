@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from zdtest.channel import Channel
 from zdtest.records.sample import CHANNELS, Outcome
+from zdtest.sending import headers as added
 from zdtest.sending.exchange import Exchange, now_ns
 from zdtest.sending.schedule import WHOLE, Schedule, Stripe
 from zdtest.sending.stream import Heard, Station
@@ -36,13 +37,15 @@ _EXPIRY: Final = 0.01
 _SPARE_FILES: Final = 64
 _LEAD_NS: Final = 20_000_000
 _NEVER: Final = 1 << 62
+_NO_HEADERS: Final[Mapping[str, str]] = {}
 
 
 class Lane:
     """One channel at work: its schedule, its connections, its requests on the way.
 
     `slot` numbers the slot of the whole schedule that comes next, whoever carries it. `heard` is
-    told of the messages of a stream, whose subscribers are a session each.
+    told of the messages of a stream, whose subscribers are a session each. `headers` are sent with
+    every request, in place of ours of the same name.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Lane:
         *,
         seed: int,
         write_body: str = "",
+        headers: Mapping[str, str] = _NO_HEADERS,
         stripe: Stripe = WHOLE,
         heard: Heard | None = None,
     ) -> None:
@@ -72,7 +76,7 @@ class Lane:
         first = stripe.index * self.sessions
         self.stations = [Station(wire, first + n, heard) for n in range(subscribers)]
         self.send = getattr(self, f"_send_{spec.name}", self._send_new)
-        self._head, self._tail = self._payload(write_body)
+        self._head, self._tail = self._payload(write_body, headers)
 
     def due(self) -> int:
         """Return when the next slot falls due, nanoseconds after the beginning."""
@@ -83,21 +87,21 @@ class Lane:
         """Whether the next slot is for us to send."""
         return self.stripe.carries(self.slot)
 
-    def _payload(self, write_body: str) -> tuple[bytes, bytes]:
-        """Return a request's bytes before and after its id."""
+    def _payload(self, write_body: str, headers: Mapping[str, str]) -> tuple[bytes, bytes]:
+        """Return a request's bytes before and after its id, made once for all that are sent."""
         spec = self.spec
-        lines = [
-            f"{spec.method} {spec.path} HTTP/1.1",
-            f"Host: {self.wire.target.authority}",
-            "User-Agent: zdtest",
-            "Accept: text/event-stream" if spec.name == "stream" else "Accept: */*",
-        ]
+        told = {
+            "Host": self.wire.target.authority,
+            "User-Agent": "zdtest",
+            "Accept": "text/event-stream" if spec.name == "stream" else "*/*",
+        }
         body = b""
         if spec.name == "write":
             body = write_body.encode()
-            lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
+            told |= {"Content-Type": "application/json", "Content-Length": str(len(body))}
         if spec.name in ("new", "slow", "control"):
-            lines.append("Connection: close")
+            told["Connection"] = "close"
+        lines = [f"{spec.method} {spec.path} HTTP/1.1", *added.written(added.merged(told, headers))]
         head = "\r\n".join([*lines, "X-Request-ID: "]).encode("latin-1")
         return head, b"\r\n\r\n" + body
 

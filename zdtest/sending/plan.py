@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 import time
 from argparse import Namespace
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import SplitResult
 
@@ -13,7 +14,8 @@ from zdtest import channel, duration
 from zdtest.channel import Channel
 from zdtest.errors import ConfigError
 from zdtest.records.recording import SCHEMA
-from zdtest.sending.preflight import path_of, split
+from zdtest.sending import headers
+from zdtest.sending.preflight import WORDS, expect_words, path_of, split
 from zdtest.sending.wire import Target
 from zdtest.status import statuses
 
@@ -31,12 +33,19 @@ class Plan:
     parts: SplitResult
     control: SplitResult | None
     folder: Path
-    options: Namespace
+    headers: Mapping[str, str] = field(repr=False)
+    options: Namespace = field(repr=False)
 
     @classmethod
     def of(cls, options: Namespace, host: str) -> Plan:
         """Return what `options` ask of `host`; raises ConfigError when they mean nothing."""
+        if not host:
+            raise ConfigError("no host to send to: expected --host http://host[:port][/path]")
         parts = split(host)
+        added = headers.parse(options.header or ())
+        expect_words(
+            {name: getattr(options, name.replace("-", "_")) for name in WORDS}, headers=added
+        )
         timeout = duration.seconds(options.timeout, what="--timeout")
         if not 0 < timeout <= 600:
             raise ConfigError(f"--timeout {options.timeout}: expected more than 0s, at most 10m")
@@ -54,6 +63,7 @@ class Plan:
             parts=parts,
             control=split(options.control) if options.control else None,
             folder=_unused(Path(options.zd_out or Path("reports") / run)),
+            headers=added,
             options=options,
         )
 
@@ -66,6 +76,7 @@ class Plan:
             "rate": self.rate,
             "seed": self.seed,
             "channels": {one.name: one.as_dict() for one in self.channels},
+            **headers.told(self.headers),
             "clock": {"monotonic": time.monotonic(), "wall": time.time()},
         }
 

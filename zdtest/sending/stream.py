@@ -68,8 +68,8 @@ class Station:
         self._text = b""
         if self.last_id:
             self._resumed = 1
-            head = exchange.payload[:-2].partition(b"Last-Event-ID: ")[0]
-            exchange.payload = b"%sLast-Event-ID: %s\r\n\r\n" % (head, self.last_id)
+            head = exchange.payload[:-4].partition(b"\r\nLast-Event-ID: ")[0]
+            exchange.payload = b"%s\r\nLast-Event-ID: %s\r\n\r\n" % (head, self.last_id)
         self._wire.open(exchange, sink=self)
 
     def _join(self, exchange: Exchange, line: Line, head: Head) -> None:

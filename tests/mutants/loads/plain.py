@@ -22,6 +22,7 @@ DEFAULTS = {
     "version_header": "X-App-Version",
     "instance_header": "X-App-Instance",
     "write_body": '{"item": 1, "quantity": 1}',
+    "header": [],
     "insecure": False,
 }
 OPTIONS = ("host", "channels", "path", "timeout", "seed", "control", "zd-out", "zd-run", "zd-news")
