@@ -16,15 +16,18 @@ def test_a_written_duration_is_read(text: str, value: float):
     assert seconds(text) == pytest.approx(value)
 
 
-def test_a_bare_number_is_seconds():
-    assert seconds("3") == seconds(3) == seconds(3.0) == 3.0
+def test_a_number_is_seconds_and_a_text_needs_its_unit():
+    assert seconds("3s") == seconds(3) == seconds(3.0) == 3.0
+    for text in ("3", "0", "100", "1.5"):
+        with pytest.raises(ConfigError, match=rf"^duration '{text}': expected a time with"):
+            seconds(text)
 
 
 @pytest.mark.parametrize(
     "text", ["", "s", "-1s", "1 day", "1e3s", "nan", "inf", -1, float("nan"), float("inf")]
 )
 def test_what_is_no_duration_is_refused_by_name(text: str | float):
-    with pytest.raises(ConfigError, match=r"^drain .*expected a duration such as 250ms"):
+    with pytest.raises(ConfigError, match=r"^drain .*expected a time with its unit, such as 250ms"):
         seconds(text, what="drain")
 
 

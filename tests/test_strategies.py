@@ -200,7 +200,7 @@ def test_a_strategy_is_found_by_its_name() -> None:
 
 
 def test_a_pause_that_means_nothing_is_refused_when_it_is_written() -> None:
-    with pytest.raises(ConfigError, match="pause 'long': expected a duration"):
+    with pytest.raises(ConfigError, match="pause 'long': expected a time with its unit"):
         rolling(pause="long")
 
 

@@ -1,4 +1,4 @@
-"""Durations are written ``250ms``, ``1.5s`` or ``2m`` and held as float seconds."""
+"""Times are written ``250ms``, ``1.5s`` or ``2m``, with their unit, and held as float seconds."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import re
 from zdtest.errors import ConfigError
 
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_WRITTEN = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h)?")
+_WRITTEN = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h)")
 
 
 def seconds(written: str | float, *, what: str = "duration") -> float:
-    """Return `written` in seconds; a bare number already is seconds.
+    """Return `written` in seconds; a number, unlike a text of digits alone, already is seconds.
 
     Raises ConfigError naming `what` when it is not a finite duration of zero or more.
     """
@@ -20,8 +20,10 @@ def seconds(written: str | float, *, what: str = "duration") -> float:
         if math.isfinite(written) and written >= 0:
             return float(written)
     elif match := _WRITTEN.fullmatch(written.strip()):
-        return float(match[1]) * _UNITS[match[2] or "s"]
-    raise ConfigError(f"{what} {written!r}: expected a duration such as 250ms, 1.5s or 2m")
+        return float(match[1]) * _UNITS[match[2]]
+    raise ConfigError(
+        f"{what} {written!r}: expected a time with its unit, such as 250ms, 1.5s or 2m"
+    )
 
 
 def some(written: str | float, *, what: str = "duration") -> float:
