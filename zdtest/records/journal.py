@@ -113,6 +113,11 @@ class Journal(Sequence[Mapping[str, Any]]):
 
     __hash__ = None  # type: ignore[assignment]
 
+    @property
+    def unread(self) -> int:
+        """How many lines are no JSON object, one cut short among them."""
+        return self._file.unread()
+
     def about(self, *events: str) -> Iterator[Mapping[str, Any]]:
         """Yield the lines of these events; no other line is parsed."""
         words = [f'"{event}"'.encode() for event in events]

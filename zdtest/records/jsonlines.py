@@ -54,6 +54,14 @@ class JsonLines:
         """Every line in full."""
         return tuple(objects(self.text.splitlines()))
 
+    def unread(self, mark: bytes = b"") -> int:
+        """Return how many of the lines that begin with that byte, or any, are no JSON object."""
+        raw = np.frombuffer(self.text, np.uint8)
+        begins, ends = _bounds(self.text, raw)
+        firsts = raw[begins[ends > begins]]
+        told = np.count_nonzero(firsts == ord(mark)) if mark else len(firsts)
+        return max(int(told) - len(self._table), 0)
+
     def numbers(self, name: str, dtype: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Return a column's values, and which lines have one."""
         return _plain(self._table.column(name), dtype)
@@ -126,10 +134,7 @@ def objects(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
 def _objects_alone(text: bytes) -> bytes:
     """Return the text without lines that are no objects; what has braces around it is not read."""
     raw = np.frombuffer(text, np.uint8)
-    ends = np.flatnonzero(raw == ord("\n"))
-    if not text.endswith(b"\n"):
-        ends = np.r_[ends, len(raw)]
-    begins = np.r_[0, ends[:-1] + 1]
+    begins, ends = _bounds(text, raw)
     full = ends > begins
     braced = full.copy()
     braced[full] = (raw[begins[full]] == ord("{")) & (raw[ends[full] - 1] == ord("}"))
@@ -139,6 +144,14 @@ def _objects_alone(text: bytes) -> bytes:
         parts += [json.dumps(one).encode() + b"\n" for one in objects([text[begin:end]])]
         done = end + 1
     return b"".join([*parts, text[done:]]) if parts else text
+
+
+def _bounds(text: bytes, raw: NDArray[np.uint8]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return where each line begins, and where it ends."""
+    ends = np.flatnonzero(raw == ord("\n"))
+    if not text.endswith(b"\n"):
+        ends = np.r_[ends, len(raw)]
+    return np.r_[0, ends[:-1] + 1], ends
 
 
 def _fits(value: object, kinds: tuple[type, ...]) -> bool:

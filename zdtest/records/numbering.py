@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 TAIL = 0.5
 """Seconds at the load's end of which some requests may not be on file: senders stop one by one."""
 
+_BEYOND, _FEW = 16, 65_536
+"""Of so many times as many numbers as samples, and that many more, not all were ever given."""
+
 
 @dataclass(frozen=True, slots=True)
 class Numbering:
@@ -21,6 +24,8 @@ class Numbering:
     total: int
     missing: int
     doubled: int
+    impossible: bool = False
+    """Whether `total` is so far beyond what is on file that a number was damaged, not left out."""
 
     @classmethod
     def of(cls, samples: Samples, *, until: float = 0.0) -> Numbering:
@@ -32,9 +37,9 @@ class Numbering:
         total = int(samples.seq[: np.searchsorted(samples.due, end, "right")].max(initial=0)) + 1
         known = samples.seq[samples.seq < total]
         # Damage may have made up any number: no room is made for four thousand million of them.
-        distinct = len(known)
-        if total < 16 * len(samples):
+        distinct, impossible = len(known), total >= _BEYOND * len(samples) + _FEW
+        if not impossible:
             seen = np.zeros(total, np.bool_)
             seen[known] = True
             distinct = int(seen.sum())
-        return cls(total, total - distinct, len(known) - distinct)
+        return cls(total, total - distinct, len(known) - distinct, impossible)

@@ -134,6 +134,11 @@ class ProxyLog:
         """``nginx`` or ``haproxy``."""
         return self._format.name
 
+    @property
+    def unread(self) -> int:
+        """How many lines begin as those about requests do, and cannot be read."""
+        return self._file.unread(b"{")
+
     def reloads(self) -> Floats:
         """Return when each process but the first ended its first request, on the run's clock.
 

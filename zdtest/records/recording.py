@@ -36,10 +36,11 @@ import numpy as np
 import pyarrow as pa
 
 from zdtest.errors import RecordingError
+from zdtest.records.arrows import DAMAGED, ArrowWriter, batches, ended, ours, plain, scan, schema
 from zdtest.records.arrows import SCHEMA as SCHEMA
-from zdtest.records.arrows import ArrowWriter, batches, ours, plain, scan, schema
 from zdtest.records.beside import MESSAGE, RETRY, Beside
 from zdtest.records.journal import Journal
+from zdtest.records.marks import marks
 from zdtest.records.memory import Memory
 from zdtest.records.proxylog import ProxyLog
 from zdtest.records.sample import CHANNELS, Mark, Outcome, Sample
@@ -49,6 +50,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
+
+PROXY_LOG = "logs/proxy.log"
+"""Where in the folder a proxy's account of requests is."""
 
 NEVER = 0xFFFF_FFFF
 """The offset of a moment that never came."""
@@ -223,11 +227,25 @@ class Recording:
     """What the app's instances held, None where nobody sampled it."""
     unasked: frozenset[str] = field(repr=False, default=frozenset())
     """The ids of requests that a balancer without such a log says that it gave to no server."""
+    cut: str = ""
+    """Why not all samples were read, in words; "" where the recorder closed their file."""
+    unread: int = 0
+    """How many lines of ``events.jsonl`` are no marks, one cut short among them."""
 
     @property
     def run(self) -> str:
         """The run's name, which is also the prefix of its request ids."""
         return str(self.manifest["run"])
+
+    @property
+    def damage(self) -> Mapping[str, int]:
+        """How many lines of each file cannot be read, of those of which some cannot."""
+        told = {"events.jsonl": self.unread}
+        if self.journal is not None:
+            told["journal.jsonl"] = self.journal.unread
+        if self.proxy is not None:
+            told[PROXY_LOG] = self.proxy.unread
+        return {name: count for name, count in told.items() if count}
 
     def mark(self, name: str) -> float | None:
         """Return when the first mark of that name was made, or None."""
@@ -256,31 +274,30 @@ class Recording:
     def read(cls, folder: Path) -> Recording:
         """Return the run in `folder`, whole or cut short.
 
-        A sample file that its recorder did not close is read as far as it goes, with `trailer`
-        None. Raises RecordingError when there is no run, or one that this version can't read.
+        A sample file that its recorder did not close, or that is damaged, is read as far as it
+        goes, with `trailer` None and the reason in `cut`. Raises RecordingError when there is no
+        run, or one that this version can't read.
         """
         if not folder.is_dir():
             raise RecordingError(f"no run at {folder}: expected a folder with manifest.json")
         told = manifest(folder)
         samples, trailer = read_samples(folder / "samples.arrows")
-        marks = tuple(
-            Mark(float(line.pop("t")), str(line.pop("mark")), line)
-            for line in _lines(folder / "events.jsonl")
-            if "t" in line and "mark" in line
-        )
+        told_of, unread = marks(folder / "events.jsonl")
         journal = folder / "journal.jsonl"
         return cls(
             folder=folder,
             manifest=told,
             samples=samples,
-            marks=tuple(sorted(marks, key=lambda mark: mark.at)),
+            marks=told_of,
             trailer=trailer,
             journal=Journal.read(journal) if journal.exists() else None,
-            proxy=ProxyLog.read(folder / "logs" / "proxy.log", told.get("clock")),
+            proxy=ProxyLog.read(folder / PROXY_LOG, told.get("clock")),
             messages=Beside.read(folder / "messages.arrows", MESSAGE),
             retries=Beside.read(folder / "retries.arrows", RETRY),
             memory=Memory.read(folder / "memory.jsonl"),
             unasked=unasked(folder / "logs" / "balancer.log"),
+            cut="" if trailer is not None else _why(folder / "samples.arrows", len(samples)),
+            unread=unread,
         )
 
 
@@ -313,7 +330,7 @@ def _read(path: Path) -> tuple[Samples, Mapping[str, Any] | None]:
                 columns[name][place] = _codes(batch.column(name), known)
             np.cumsum(columns["due"][place], out=columns["due"][place])
             at += count
-    except (ValueError, OSError, IndexError):  # ArrowInvalid is a ValueError
+    except DAMAGED:
         trailer, columns = None, {name: column[:at] for name, column in columns.items()}
     if at and (
         columns["channel"].max() >= len(CHANNELS) or columns["outcome"].max() >= len(Outcome)
@@ -368,16 +385,10 @@ def manifest(folder: Path) -> Mapping[str, Any]:
     return told
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """Return the JSON objects in `path`, a last line cut short by a crash left out."""
+def _why(path: Path, samples: int) -> str:
+    """Return why the sample file at `path`, of which so many were read, has no trailer."""
     if not path.exists():
-        return []
-    found = []
-    for line in path.read_text("utf-8", errors="replace").splitlines():
-        try:
-            value = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(value, dict):
-            found.append(value)
-    return found
+        return f"there is no {path.name}: the load never began, or the file was removed"
+    if ended(path):
+        return f"{path.name} is damaged: of it {samples} samples could be read"
+    return f"the recorder did not close its file: {samples} samples were read, more may be missing"
