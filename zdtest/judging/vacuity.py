@@ -12,6 +12,7 @@ from zdtest.judging.phase import BASELINE, DEPLOY
 from zdtest.percent import share
 from zdtest.records import crew
 from zdtest.records.numbering import Numbering
+from zdtest.records.recording import PROXY_LOG
 from zdtest.records.sample import CHANNELS, Outcome
 
 REACHED = 0.99
@@ -21,7 +22,7 @@ REACHED = 0.99
 def reasons(evidence: Evidence) -> list[str]:
     """Return everything that keeps the run from proving that its promises hold."""
     rules = (
-        *(_interrupted, _trailer, _workers, _numbers, _schedule, _rate, _generator),
+        *(_interrupted, _trailer, _damage, _workers, _numbers, _schedule, _rate, _generator),
         *(_deploy, _watched, _version, _settled, _requests, _channels, _journal, _proxy),
     )
     return [reason for rule in rules for reason in rule(evidence)]
@@ -38,7 +39,7 @@ def _interrupted(evidence: Evidence) -> Iterator[str]:
 def _trailer(evidence: Evidence) -> Iterator[str]:
     trailer, rows = evidence.recording.trailer, len(evidence.samples)
     if trailer is None:
-        yield f"the recorder did not close its file: {rows} samples were read, more may be missing"
+        yield evidence.recording.cut or "the recorder did not close its file"
         return
     if trailer.get("count") != rows:
         yield f"{rows} samples are on file, the recorder wrote {trailer.get('count')}"
@@ -49,6 +50,14 @@ def _trailer(evidence: Evidence) -> Iterator[str]:
         yield "the load was interrupted before the deploy ended"
 
 
+def _damage(evidence: Evidence) -> Iterator[str]:
+    """What could not be read may have told of anything; the proxy's log has a rule of its own."""
+    for name, lines in evidence.recording.damage.items():
+        if name != PROXY_LOG:
+            which = "1 line" if lines == 1 else f"{lines} lines"
+            yield f"{name} is damaged: {which} of it cannot be read"
+
+
 def _workers(evidence: Evidence) -> Iterator[str]:
     yield from crew.faults(evidence.recording.trailer)
 
@@ -57,7 +66,12 @@ def _numbers(evidence: Evidence) -> Iterator[str]:
     if evidence.recording.trailer is None:
         return
     numbers = Numbering.of(evidence.samples, until=evidence.window.end)
-    if numbers.missing:
+    if numbers.impossible:
+        yield (
+            f"a request has the number {numbers.total - 1}, of {len(evidence.samples)} on file: "
+            f"samples.arrows is damaged"
+        )
+    elif numbers.missing:
         yield f"{numbers.missing} of the first {numbers.total} requests are not on file"
     if numbers.doubled:
         yield f"{numbers.doubled} requests have the number of another one"
