@@ -344,7 +344,8 @@ def test_a_reply_of_the_old_version_after_the_deploy_has_settled_is_stale():
     samples = replies((1, 2, "v1", 0), (3, 4, "v2", 0), (5, 6, "v1", 1))
     found = stale(samples, "r", "v2", 4.5)
     assert (found.count, found.witnesses[0].id) == (1, "r-00000002")
-    assert found.witnesses[0].told == "answered by v1 500 ms after v2 had settled"
+    assert found.witnesses[0].told == "answered by v1 500 ms after v2 alone was to answer"
+    assert found.last == 5.0
     assert stale(samples, "r", "v2", 2.5).count == 1
 
 

@@ -15,7 +15,7 @@ from zdtest.judging.interval import (
     upper_rank,
     upper_rate,
 )
-from zdtest.percent import bound, share
+from zdtest.percent import bound, failing, share
 
 
 def exactly_at_most(hits: int, trials: int, share: float) -> float:
@@ -122,6 +122,31 @@ def test_a_percentage_is_printed_so(part: int, whole: int, printed: str):
 def test_a_percentage_never_shows_100_when_one_is_missing(whole: int, data: st.DataObject):
     part = data.draw(st.integers(0, whole - 1) | st.just(whole - 1))
     assert float(share(part, whole).removesuffix(" %")) < 100
+
+
+@settings(database=None, deadline=None)
+@given(st.integers(1, 10**12), st.data())
+def test_what_failed_is_never_printed_as_less_than_it_is_and_100_only_where_all_did(
+    whole: int, data: st.DataObject
+):
+    part = data.draw(st.integers(0, whole) | st.just(whole - 1) | st.just(min(1, whole)))
+    printed = float(failing(part, whole).removesuffix(" %"))
+    assert printed >= part / whole * 100 * (1 - 1e-12)
+    assert (printed == 100) == (part == whole)
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "printed"),
+    [
+        (0, 5, "0 %"),
+        (59, 252, "23.42 %"),
+        (206, 206, "100 %"),
+        (9999, 10_000, "99.99 %"),
+        (1, 40_000, "0.0025 %"),
+    ],
+)
+def test_what_failed_is_printed_so(part: int, whole: int, printed: str):
+    assert failing(part, whole) == printed
 
 
 @settings(database=None, deadline=None)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,21 @@ def test_a_reply_slower_than_promised_beyond_its_think_time_breaks(judged):
     assert brownout.outcomes == {"ok": brownout.failed}
 
 
+def test_a_page_as_slow_before_the_deploy_says_how_to_tell_that_this_is_by_design(judged):
+    always = {"slow": [(0.0, 99.0, 1.5, ["new"])]}
+    verdict = judged(**always)
+    assert verdict.verdict == "broken"
+    assert re.search(
+        r"; first on new at \+0\.0\d+ s; half of the replies on new took 1\.5s or more before the "
+        r"deploy too: where that is by design, new~1\.5s tells so, or promise slow=2s$",
+        only_reason(verdict),
+    )
+    assert judged("slow=2s", **always).verdict == "holds"
+    assert judged(think={"new": 1.5, "slow": 0.5}).verdict == "holds"
+    once = judged("p99_ratio=none,p99_over=none", slow=[(8.0, 9.0, 1.5, ["new"])])
+    assert "by design" not in only_reason(once)
+
+
 def test_think_time_is_not_slowness(judged):
     assert judged(think={"slow": 3.0}).verdict == "holds"
 
@@ -125,6 +141,52 @@ def test_a_p99_over_three_times_the_baseline_breaks(judged):
     verdict = judged(slow=[(6.7, 13.3, 0.05, None)])
     assert verdict.verdict == "broken"
     assert only_reason(verdict).startswith("p99 in the deploy window ")
+
+
+# The deploy ends at 13.33 s.
+SLOW_AFTERWARDS = {"slow": [(13.4, 99.0, 0.4, None)]}
+
+
+def test_a_release_that_is_slow_only_once_the_command_has_returned_breaks(judged):
+    verdict = judged(**SLOW_AFTERWARDS)
+    assert verdict.verdict == "broken"
+    assert verdict.phases["deploy"].p99 < 0.01, "the deploy itself was quick"
+    assert re.match(
+        r"p99 after the deploy 40\dms \(of 13\d\d replies\), allowed 19\.\dms: "
+        r"baseline p99 6\.\d+ms \(of 1\d+\)$",
+        only_reason(verdict),
+    )
+    assert judged("p99_over=none,p99_ratio=100", **SLOW_AFTERWARDS).verdict == "holds"
+    assert judged("p99_ratio=none,p99_over=none", **SLOW_AFTERWARDS).verdict == "holds"
+
+
+def test_both_a_slow_deploy_and_a_slow_release_are_told(judged):
+    verdict = judged(slow=[(6.7, 99.0, 0.05, None)])
+    assert [reason.partition(" 5")[0] for reason in verdict.reasons] == [
+        "p99 in the deploy window",
+        "p99 after the deploy",
+    ]
+
+
+def test_a_slow_release_of_which_little_was_seen_is_inconclusive_and_says_how_much_would_do(judged):
+    """Two replies of 64 were slow: by chance, or not."""
+    few = {"deploy": (6.67, 19.67), "switch": 10.0, "slow": [(19.975, 99.0, 0.1, ["new"])]}
+    verdict = judged(**few)
+    assert verdict.verdict == "inconclusive"
+    assert "p99 after the deploy 10" in only_reason(verdict)
+    assert only_reason(verdict).endswith(
+        ": too few requests to be sure, 2 times as many like these would do "
+        "(a rate of 400/s, or so many times as long)"
+    )
+    assert judged(**few, requests=8000, rate=400).verdict == "broken"
+
+
+def test_who_ends_the_load_with_the_deploy_has_not_seen_how_fast_the_release_is(judged):
+    verdict = judged("stale=none", deploy=(6.0, 19.9999), switch=10.0)
+    assert verdict.verdict == "inconclusive"
+    assert only_reason(verdict) == "inconclusive: no ok reply after the deploy to compare p99 with"
+    without = "stale=none,p99_ratio=none,p99_over=none"
+    assert judged(without, deploy=(6.0, 19.9999), switch=10.0).verdict == "holds"
 
 
 def test_a_p99_must_keep_both_limits(judged):
@@ -370,6 +432,18 @@ def test_a_reply_from_the_old_version_after_the_deploy_breaks(judged):
     assert shown["stale"] == verdict.stale
     assert shown["witnesses"]["stale"][0]["told"].startswith("answered by v1 ")
     assert "; first r-0000" in only_reason(verdict)
+    assert only_reason(verdict).endswith(
+        "; the last 655ms after the deploy's end, of 6.66s seen (converge=656ms would allow them)"
+    )
+    assert judged("converge=656ms", switch=14.0).verdict == "holds"
+    assert judged("converge=654ms", switch=14.0).verdict == "broken"
+
+
+def test_an_old_version_that_goes_on_to_the_end_is_told_no_time_to_converge(judged):
+    verdict = judged(switch=(12.0, 90.0))
+    assert only_reason(verdict).endswith(
+        "; the last 6.66s after the deploy's end, when the run ended"
+    )
 
 
 def test_nothing_is_stale_where_no_new_version_was_named(judged):
@@ -610,14 +684,76 @@ def test_a_new_version_named_as_the_old_one_is_inconclusive(judged):
     assert "old and new version are both v2" in only_reason(verdict)
 
 
-def test_a_run_that_names_no_version_needs_none(judged):
-    assert judged(switch=99.0, manifest={"new_version": None}).verdict == "holds"
+@pytest.mark.parametrize(
+    ("versions", "seen"), [(("v1", "v2"), "seen: v1"), (("", ""), "no reply told a version")]
+)
+def test_a_version_that_was_never_seen_is_told_with_those_that_were(judged, versions, seen):
+    verdict = judged(switch=99.0, versions=versions, manifest={"new_version": "2.0.0"})
+    assert only_reason(verdict) == (
+        f"inconclusive: the new version 2.0.0 was never observed; {seen}"
+    )
+
+
+UNNAMED = {"new_version": None, "old_version": None}
+
+
+def test_a_run_that_names_no_version_needs_none_where_it_shows_two(judged):
+    verdict = judged(manifest=UNNAMED)
+    assert (verdict.verdict, verdict.scope) == ("holds", "")
+
+
+def test_where_every_reply_tells_one_version_nothing_shows_that_anything_was_deployed(judged):
+    same = {"switch": 99.0, "manifest": UNNAMED}
+    verdict = judged(**same)
+    assert verdict.verdict == "inconclusive"
+    assert only_reason(verdict) == (
+        "inconclusive: all 4000 replies that told a version told v1, before and after: nothing "
+        "shows that anything was deployed. Where the version changes, --new-version names it; "
+        "where it stays, as after a reload, promise stale=none"
+    )
+    stays = judged("stale=none", **same)
+    assert stays.verdict == "holds"
+    assert stays.scope == (
+        "not promised: stale; every version told was v1: that something was deployed is not checked"
+    )
+
+
+def test_a_version_told_only_before_or_only_after_the_deploy_has_changed(judged):
+    """One of the two tells none, as an app that never did before."""
+    for versions in (("v1", ""), ("", "v1")):
+        verdict = judged(versions=versions, manifest=UNNAMED)
+        assert (verdict.verdict, verdict.scope) == ("holds", "")
+
+
+def test_where_nothing_but_time_or_a_fault_passed_one_version_is_what_there_is(judged):
+    for manifest, plan in (
+        ({"strategy": "duration"}, {}),
+        ({"strategy": None}, {"deploy": None, "marks": FAULT}),
+    ):
+        verdict = judged(switch=99.0, manifest={**UNNAMED, **manifest}, **plan)
+        assert (verdict.verdict, verdict.scope) == ("holds", "")
+
+
+FAULT = [(7.0, "fault.begin", {"fault": "kill a"}), (13.0, "fault.end", {"fault": "kill a"})]
+
+
+def test_where_no_reply_tells_a_version_that_is_said_and_holds(judged):
+    told = "no reply told its version: that something was deployed is not checked"
+    verdict = judged(versions=("", ""), manifest=UNNAMED)
+    assert (verdict.verdict, verdict.scope) == ("holds", told)
+    assert f"\n  {told}\n" in verdict.summary()
+    by_time = judged(versions=("", ""), manifest={**UNNAMED, "strategy": "duration"})
+    assert by_time.scope == ""
 
 
 def test_too_few_requests_inside_the_deploy_window_are_inconclusive(judged):
     verdict = judged(deploy=(10.0, 10.2), switch=10.1)
     assert verdict.verdict == "inconclusive"
-    assert "fell inside the deploy window, needs 100" in only_reason(verdict)
+    assert only_reason(verdict).endswith(
+        "only 51 requests fell inside the deploy window, needs 100: it took 200ms; let the command "
+        "wait until the deploy is over, or send 432 requests/s"
+    )
+    assert judged(deploy=(10.0, 10.2), switch=10.1, requests=8640, rate=432).verdict == "holds"
     assert judged("min_requests=20", deploy=(10.0, 10.2), switch=10.1).verdict == "holds"
 
 
@@ -755,7 +891,8 @@ def test_an_empty_recording_is_inconclusive(judged):
     assert verdict.verdict == "inconclusive"
     assert "inconclusive: no request was recorded" in verdict.reasons
     assert verdict.worst is None
-    assert "100 %" not in verdict.summary().replace("below 100 %", "")
+    assert "100 %" not in verdict.summary()
+    assert "0 of 0" not in verdict.summary()
     assert "no outage" not in verdict.summary()
     assert json.loads(json.dumps(verdict.as_json(), allow_nan=False))["requests"] == 0
 
@@ -903,7 +1040,7 @@ def test_the_summary_states_the_bound_and_never_rounds_to_all_well(judged):
     summary = judged(
         requests=40_000, rate=2000, outages=[(8.0, 8.0004, "refused", ["new"])]
     ).summary()
-    assert "failed in the deploy window: failure rate below 0.0" in summary
+    assert "1 of 13442 failed in the deploy window: 0.0075 % (0.00018 to 0.042 % at " in summary
     assert "1 of 40000 failed in the whole run: 99.997 %" in summary
     assert "100 %" not in summary
 

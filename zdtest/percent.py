@@ -21,6 +21,19 @@ def share(part: int, whole: int) -> str:
     return f"{units // scale}.{units % scale:0{digits}d} %"
 
 
+def failing(part: int, whole: int) -> str:
+    """Return `part` of `whole` that failed as ``23.42 %``, rounded up: 100 only where all did."""
+    if not whole or not part:
+        return "0 %"
+    missing, rate = (whole - part) / whole, part / whole
+    digits = max(2, 1 - math.floor(math.log10(rate * 100)))
+    if missing:
+        digits = max(digits, math.ceil(-math.log10(missing)) - 2)
+    scale = 10**digits
+    units = -(-part * 100 * scale // whole)
+    return f"{units // scale}.{units % scale:0{digits}d} %" if missing else "100 %"
+
+
 def bound(rate: float) -> str:
     """Return an upper bound as ``0.025 %``, two digits, rounded up."""
     if rate <= 0:

@@ -47,9 +47,10 @@ def stale(
     witnesses: list[Witness] = []
     for row in rows[:SHOWN].tolist():
         who = samples.versions[samples.version[row]] or "one that tells no version"
-        after = f"{(samples.due[row] - settled) * 1e3:.0f} ms after {new} had settled"
+        after = f"{(samples.due[row] - settled) * 1e3:.0f} ms after {new} alone was to answer"
         witnesses += replied(samples, run, np.array([row]), f"answered by {who} {after}")
-    return Found(len(rows), tuple(witnesses))
+    last = float(samples.due[rows[-1]]) if len(rows) else None
+    return Found(len(rows), tuple(witnesses), last)
 
 
 def _on(samples: Samples, channels: Sequence[str]) -> NDArray[np.bool_]:

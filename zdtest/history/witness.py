@@ -37,6 +37,8 @@ class Found:
 
     count: int | None
     witnesses: tuple[Witness, ...] = ()
+    last: float | None = None
+    """When the last one fell due, monotonic seconds; None where a check does not tell."""
 
     def first(self, began: float) -> str:
         """Return where to look first, as the end of a sentence."""

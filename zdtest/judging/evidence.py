@@ -11,6 +11,7 @@ import numpy as np
 from zdtest.blame.masked import Masked
 from zdtest.history import Found, History, Writes, stale
 from zdtest.judging import phase, suspect
+from zdtest.judging.ailing import well_since
 from zdtest.judging.outage import Outage, availability, brownouts, outages
 from zdtest.judging.phase import Window
 from zdtest.judging.slo import Slo
@@ -49,6 +50,8 @@ class Evidence:
     """The failed requests of the system."""
     doubtful: Bools
     """Which of those do not stand."""
+    ailing: Bools
+    """Which of those fell due before their channel worked at all: none of the deploy's doing."""
     history: History
     """What the client's account and the app's say together."""
     masked: Masked | None
@@ -62,6 +65,8 @@ class Evidence:
         phases = phase.codes(samples, window)
         doubts = suspect.find(samples, manifest.get("channels", {}), slo.stall, _workers(recording))
         failed = np.flatnonzero((samples.channel != _CONTROL) & ~np.isin(samples.outcome, _PASSING))
+        counts = _counts(samples, phases)
+        since = well_since(samples, counts, window.begin)
         return cls(
             recording=recording,
             slo=slo,
@@ -69,10 +74,11 @@ class Evidence:
             suspect=doubts,
             phase=phases,
             excess=phase.excess(samples, manifest.get("channels", {})),
-            counts=_counts(samples, phases),
+            counts=counts,
             versions=_versions(samples, phases),
             failed=failed,
             doubtful=doubts.failure(samples, failed),
+            ailing=samples.due[failed] < since[samples.channel[failed]],
             history=History.of(
                 recording,
                 _new_version(recording),
@@ -122,6 +128,11 @@ class Evidence:
         """Return how many requests of the channel were answered ok."""
         return int(self._of((channel,), ())[:, :, Outcome.ok].sum())
 
+    def last_ok(self, channels: tuple[str, ...]) -> float:
+        """Return when the last request of these channels fell due that was answered ok."""
+        ok = self._on(channels)[self.samples.channel] & (self.samples.outcome == Outcome.ok)
+        return float(self.samples.due[ok].max(initial=-np.inf))
+
     def outcome(self, *outcomes: Outcome) -> int:
         """Return how many samples of the system ended so."""
         return int(self._of(self.seen, ())[:, :, list(outcomes)].sum())
@@ -136,10 +147,26 @@ class Evidence:
         found: Ints = rows[:, [CHANNELS.index(name) for name in channels]]
         return found
 
-    def failed_on(self, channels: tuple[str, ...]) -> tuple[Rows, Bools]:
-        """Return the failed rows of these channels, and which of them are doubtful."""
-        on = self._on(channels)[self.samples.channel[self.failed]]
+    def failed_on(self, channels: tuple[str, ...], *phases: int) -> tuple[Rows, Bools]:
+        """Return the failed rows of these channels (and phases), and which of them are doubtful.
+
+        Those of a channel that did not work yet are left out.
+        """
+        on = self._on(channels)[self.samples.channel[self.failed]] & ~self.ailing
+        if phases:
+            on &= np.isin(self.phase[self.failed], phases)
         return self.failed[on], self.doubtful[on]
+
+    def ailing_on(self, channel: str) -> Rows:
+        """Return the failed rows of the channel from before it worked; none where it was well."""
+        return self.on((channel,), self.failed[self.ailing])
+
+    def asked(self, channels: tuple[str, ...], *phases: int) -> int:
+        """Return how many there were, less those that failed before their channel worked."""
+        ill = self.on(channels, self.failed[self.ailing])
+        if phases:
+            ill = ill[np.isin(self.phase[ill], phases)]
+        return self.requests(channels, *phases) - len(ill)
 
     def on(self, channels: tuple[str, ...], rows: Rows) -> Rows:
         """Return those of the rows that are on these channels."""
@@ -165,15 +192,20 @@ class Evidence:
         beyond = self.excess > round(self.slo.slow * 1e6)
         return np.flatnonzero(beyond & self.timed(channels) if beyond.any() else beyond)
 
-    def outages(self, channels: tuple[str, ...], *, standing: bool = False) -> list[Outage]:
-        """Return the outages of these channels; `standing` looks past doubtful failures."""
+    def outages(self, channels: tuple[str, ...]) -> list[Outage]:
+        """Return the outages of these channels, whatever they prove."""
+        rows = self.on(channels, self.failed)
+        return self._sized(outages(self.samples, self._mask(rows), self.slo.merge))
+
+    def charged(self, channels: tuple[str, ...], *, standing: bool) -> list[Outage]:
+        """Return those that count against a promise; `standing` looks past doubtful failures too.
+
+        Failures that do not count neither belong to an outage nor end one.
+        """
         rows, doubtful = self.failed_on(channels)
-        if not standing or not doubtful.any():
-            return self._sized(outages(self.samples, self._mask(rows), self.slo.merge))
-        among = ~self._mask(rows[doubtful])
-        return self._sized(
-            outages(self.samples, self._mask(rows[~doubtful]), self.slo.merge, among=among)
-        )
+        rows = rows[~doubtful] if standing else rows
+        among = ~self._mask(np.setdiff1d(self.on(channels, self.failed), rows, assume_unique=True))
+        return self._sized(outages(self.samples, self._mask(rows), self.slo.merge, among=among))
 
     def _sized(self, found: list[Outage]) -> list[Outage]:
         """Return them with what the workers' clocks leave uncertain."""
@@ -226,6 +258,29 @@ class Evidence:
         """What was told as the last deploy ended, nothing where none did."""
         ends = [mark.about for mark in self.recording.marks if mark.name == "deploy.end"]
         return ends[-1] if ends else {}
+
+    @property
+    def deploys(self) -> bool:
+        """Whether a deploy of the run's own was marked, and not only a time or a fault."""
+        by: Any = self.recording.manifest.get("strategy")
+        return by != "duration" and bool(self.recording.spans("deploy"))
+
+    @property
+    def told(self) -> Mapping[str, int]:
+        """The ok replies of each version that one told."""
+        return {name: n for name in self.samples.versions if (n := self.replies(name))}
+
+    @property
+    def unchanged(self) -> str:
+        """The one version that replies told, from the first phase to the last; "" otherwise.
+
+        Who told none at first, or none in the end, may be another one.
+        """
+        replied = [code for code, row in enumerate(self.versions) if row.sum()]
+        if len(self.told) != 1:
+            return ""
+        (only,) = self.told
+        return only if all(self.replies(only, code) for code in replied) else ""
 
     def replies(self, version: str | None, *phases: int) -> int:
         """Return how many ok replies came from `version` (in these phases, else in all)."""

@@ -60,6 +60,11 @@ class Outage:
     """Seconds that each of these moments may be off, where several clocks told them."""
 
     @property
+    def whole(self) -> bool:
+        """Whether nothing was answered ok in it: its channel was down, not failing at times."""
+        return self.failed == self.total
+
+    @property
     def min(self) -> float:
         """Seconds it lasted at least."""
         return max(0.0, self.end - self.start - 2 * self.error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from zdtest.history import Found
 from zdtest.judging.evidence import Evidence
 from zdtest.judging.interval import lower_rank, lower_rate, requests_needed, upper_rank, upper_rate
 from zdtest.judging.outage import downtime
-from zdtest.judging.phase import BASELINE, DEPLOY, percentile, ranked
+from zdtest.judging.phase import BASELINE, DEPLOY, SETTLE, percentile, ranked
 from zdtest.percent import bound
 from zdtest.records.recording import request_id
 from zdtest.records.sample import CHANNELS, Outcome
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 
 _WRONG = (Outcome.truncated, Outcome.bad_body, Outcome.wrong_version)
 _SUSPECT = "but only while the host or the generator was in trouble: suspect"
+_LATENCIES = ((DEPLOY, "in the deploy window"), (SETTLE, "after the deploy"))
+"""Whose p99 is held to the baseline's: a release may be slow only once the deploy is over."""
+_TIMES = (2, 3, 5, 10, 20, 50, 100)
+"""How many times as many requests are tried out where there were too few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +64,7 @@ def _counted(
 
 def _failed(evidence: Evidence) -> Iterator[Finding]:
     rows, doubtful = evidence.failed_on(evidence.channels)
-    text = f"{len(rows)} of {evidence.requests(evidence.channels)} requests failed"
+    text = f"{len(rows)} of {evidence.asked(evidence.channels)} requests failed"
     first, doubted = _first(evidence, rows), int(doubtful.sum())
     yield from _counted("failed", evidence.slo.failed, len(rows), doubted, text, first)
 
@@ -85,8 +90,25 @@ def _slow(evidence: Evidence) -> Iterator[Finding]:
         f"{len(rows)} replies took longer than {written(evidence.slo.slow)} beyond think time, "
         f"the slowest {written(worst)}"
     )
-    first = _first(evidence, rows)
-    yield from _counted("slow", 0, len(rows), int(doubtful.sum()), text, first)
+    where = _first(evidence, rows) + _by_design(evidence, rows, evidence.slo.slow)
+    yield from _counted("slow", 0, len(rows), int(doubtful.sum()), text, where)
+
+
+def _by_design(evidence: Evidence, rows: Rows, slow: float) -> str:
+    """Return what to do about the channels of these rows that were as slow before the deploy."""
+    told = ""
+    for name in (CHANNELS[code] for code in np.unique(evidence.samples.channel[rows]).tolist()):
+        before = evidence.excess[evidence.timed((name,), BASELINE)]
+        usual = percentile(before, 50) * 1e-6 if len(before) else 0.0
+        if usual > slow:
+            channel = evidence.recording.manifest.get("channels", {}).get(name, {})
+            whole = written(usual + float(channel.get("think") or 0.0))
+            most = math.ceil(percentile(before, 99) * 1e-6)
+            told += (
+                f"; half of the replies on {name} took {whole} or more before the deploy too: "
+                f"where that is by design, {name}~{whole} tells so, or promise slow={most}s"
+            )
+    return told
 
 
 def _first(evidence: Evidence, rows: Rows, *, named: bool = False) -> str:
@@ -94,10 +116,12 @@ def _first(evidence: Evidence, rows: Rows, *, named: bool = False) -> str:
     if not len(rows):
         return ""
     samples, row = evidence.samples, rows[0]
-    outcome = Outcome(int(samples.outcome[row])).name
-    what = request_id(evidence.recording.run, int(samples.seq[row])) if named else outcome
+    outcome = Outcome(int(samples.outcome[row]))
+    what = "" if outcome == Outcome.ok else f"{outcome.name} "
+    if named:
+        what = f"{request_id(evidence.recording.run, int(samples.seq[row]))} "
     channel = CHANNELS[samples.channel[row]]
-    return f"; first {what} on {channel} at +{samples.due[row] - evidence.began:.3f} s"
+    return f"; first {what}on {channel} at +{samples.due[row] - evidence.began:.3f} s"
 
 
 def _writes(evidence: Evidence) -> Iterator[Finding]:
@@ -152,7 +176,22 @@ def _checked(
 def _stale(evidence: Evidence) -> Iterator[Finding]:
     text = f"{{}} replies not from {evidence.stays} after the deploy"
     found = evidence.stale(evidence.channels)
-    yield from _checked(evidence, "stale", evidence.slo.stale, found, text)
+    seen, first = found.count or 0, found.first(evidence.began)
+    where = first + _until(evidence, found)
+    yield from _counted("stale", evidence.slo.stale, seen, 0, text.format(seen), where)
+
+
+def _until(evidence: Evidence, found: Found) -> str:
+    """Return how long stale replies went on, and which `converge` would have allowed them."""
+    if found.last is None:
+        return ""
+    end, last = evidence.window.end, found.last
+    seen = evidence.last_ok(evidence.channels)
+    told = f"; the last {written(last - end)} after the deploy's end"
+    if last >= seen:
+        return f"{told}, when the run ended"
+    allowed = math.floor((last - end) * 1e3) + 1
+    return f"{told}, of {written(seen - end)} seen (converge={allowed}ms would allow them)"
 
 
 def _deploy(evidence: Evidence) -> Iterator[Finding]:
@@ -175,7 +214,7 @@ def _longest(evidence: Evidence) -> Iterator[Finding]:
     allowed = evidence.slo.longest_outage
     if allowed is not None:
         seen, standing = (
-            max((o.min for o in evidence.outages(evidence.channels, standing=only)), default=0.0)
+            max((o.min for o in evidence.charged(evidence.channels, standing=only)), default=0.0)
             for only in (False, True)
         )
         yield from _lasted("longest_outage", allowed, seen, standing, "the longest outage lasted")
@@ -185,7 +224,7 @@ def _downtime(evidence: Evidence) -> Iterator[Finding]:
     allowed = evidence.slo.downtime
     if allowed is not None:
         seen, standing = (
-            downtime(evidence.outages(evidence.channels, standing=only))[0]
+            downtime(evidence.charged(evidence.channels, standing=only))[0]
             for only in (False, True)
         )
         yield from _lasted("downtime", allowed, seen, standing, "all outages together lasted")
@@ -207,13 +246,11 @@ def _rate(evidence: Evidence) -> Iterator[Finding]:
     required = evidence.slo.require_rate
     if required is None:
         return
-    total = evidence.requests(evidence.channels, DEPLOY)
-    failed = evidence.failures(evidence.channels, DEPLOY)
+    rows, doubtful = evidence.failed_on(evidence.channels, DEPLOY)
+    total, failed = evidence.asked(evidence.channels, DEPLOY), len(rows)
     if upper_rate(failed, total) < required:
         return
-    rows, doubtful = evidence.failed_on(evidence.channels)
-    doubted = int((doubtful & (evidence.phase[rows] == DEPLOY)).sum())
-    stands = lower_rate(failed - doubted, total) > required
+    stands = lower_rate(failed - int(doubtful.sum()), total) > required
     text = (
         f"{failed} of {total} failed in the deploy window: the failure rate is only known to be "
         f"below {bound(upper_rate(failed, total))}, required {bound(required)}: "
@@ -223,23 +260,32 @@ def _rate(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _p99(evidence: Evidence) -> Iterator[Finding]:
-    """Broken when the deploy's p99 is over the limit even with both p99s at their kindest bound."""
+    """Broken when a phase's p99 is over the limit even with both p99s at their kindest bound."""
     if evidence.slo.p99_ratio is None and evidence.slo.p99_over is None:
         return
     if not evidence.window.marked:
         return
-    replies = [evidence.timed(evidence.channels, phase) for phase in (BASELINE, DEPLOY)]
-    for phase, found in zip(("baseline", "deploy window"), replies, strict=True):
-        if not found.any():
-            yield Finding("p99", f"no ok reply in the {phase} to compare p99 with", False)
-            return
-    every = [evidence.excess[found] for found in replies]
-    clean = [evidence.excess[_clean(evidence, found)] for found in replies]
-    text = _compared(evidence, *every)
-    beyond_doubt = _compared(evidence, *clean) if all(map(len, clean)) else None
+    steady = evidence.timed(evidence.channels, BASELINE)
+    if not steady.any():
+        yield Finding("p99", "no ok reply in the baseline to compare p99 with", False)
+        return
+    for code, where in _LATENCIES:
+        moved = evidence.timed(evidence.channels, code)
+        if moved.any():
+            yield from _held(evidence, steady, moved, where)
+        elif code == DEPLOY or evidence.window.ended:
+            yield Finding("p99", f"no ok reply {where} to compare p99 with", False)
+
+
+def _held(evidence: Evidence, steady: Bools, moved: Bools, where: str) -> Iterator[Finding]:
+    """Yield what is wrong with the p99 of the replies in `moved`, against those in `steady`."""
+    every = [evidence.excess[found] for found in (steady, moved)]
+    clean = [evidence.excess[_clean(evidence, found)] for found in (steady, moved)]
+    text = _compared(evidence, where, *every)
+    beyond_doubt = _compared(evidence, where, *clean) if all(map(len, clean)) else None
     if beyond_doubt is not None:
-        stands = _beyond_chance(evidence, *clean)
-        note = "" if stands else ": too few requests to be sure"
+        stands = _beyond_chance(evidence, 1, *clean)
+        note = "" if stands else f": too few requests to be sure{_enough(evidence, *clean)}"
         yield Finding("p99", beyond_doubt + note, stands)
     elif text is not None:
         yield Finding("p99", f"{text}, {_SUSPECT}", False)
@@ -253,29 +299,42 @@ def _clean(evidence: Evidence, replies: Bools) -> Bools | Rows:
     return rows[~evidence.suspect.latency(evidence.samples, rows)]
 
 
-def _compared(evidence: Evidence, baseline: Ints, deploy: Ints) -> str | None:
-    """Return what is wrong with the deploy's p99, None when it is within the limit."""
-    steady, moved = percentile(baseline, 99), percentile(deploy, 99)
+def _compared(evidence: Evidence, where: str, baseline: Ints, moved: Ints) -> str | None:
+    """Return what is wrong with a phase's p99, None when it is within the limit."""
+    steady, found = percentile(baseline, 99), percentile(moved, 99)
     limit = _limit(evidence, steady)
-    if moved <= limit:
+    if found <= limit:
         return None
     return (
-        f"p99 in the deploy window {written(moved * 1e-6)} (of {len(deploy)} replies), allowed "
+        f"p99 {where} {written(found * 1e-6)} (of {len(moved)} replies), allowed "
         f"{written(limit * 1e-6)}: baseline p99 {written(steady * 1e-6)} (of {len(baseline)})"
     )
 
 
 def _limit(evidence: Evidence, steady: int) -> float:
-    """Return what the deploy's p99 may be, microseconds, when the baseline's is `steady`."""
+    """Return what a phase's p99 may be, microseconds, when the baseline's is `steady`."""
     ratio, over = evidence.slo.p99_ratio, evidence.slo.p99_over
     limits = [] if ratio is None else [ratio * max(steady, 0)]
     return min(limits + ([] if over is None else [steady + over * 1e6]))
 
 
-def _beyond_chance(evidence: Evidence, baseline: Ints, deploy: Ints) -> bool:
-    """Whether the lower 95 % bound of one p99 is over the limit by the upper bound of the other."""
-    above, below = upper_rank(99, len(baseline)), lower_rank(99, len(deploy))
+def _beyond_chance(evidence: Evidence, times: int, baseline: Ints, moved: Ints) -> bool:
+    """Whether the lower 95 % bound of one p99 is over the limit by the upper bound of the other.
+
+    Had there been so many `times` as many replies, each of these as often.
+    """
+    above, below = upper_rank(99, times * len(baseline)), lower_rank(99, times * len(moved))
     if above is None or not below:
         return False
-    steady = ranked(baseline, above)
-    return ranked(deploy, below) > _limit(evidence, steady)
+    steady = ranked(baseline, -(-above // times))
+    return ranked(moved, -(-below // times)) > _limit(evidence, steady)
+
+
+def _enough(evidence: Evidence, baseline: Ints, moved: Ints) -> str:
+    """Return how many times as many would have decided it, had they gone on like these."""
+    for times in _TIMES:
+        if _beyond_chance(evidence, times, baseline, moved):
+            rate = float(evidence.recording.manifest.get("rate") or 0.0)
+            faster = f" (a rate of {times * rate:,.6g}/s, or so many times as long)" if rate else ""
+            return f", {times} times as many like these would do{faster}"
+    return f", nor would {_TIMES[-1]} times as many like these do"

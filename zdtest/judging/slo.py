@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from zdtest.duration import seconds
+from zdtest.duration import seconds, written
 from zdtest.errors import ConfigError, unknown
 from zdtest.records.sample import CHANNELS
 
@@ -133,6 +133,27 @@ class Slo:
         found = dataclasses.asdict(self)
         return found | {"channels": None if self.channels is None else list(self.channels)}
 
+    def changes(self) -> str:
+        """Return how it differs from the default, as ``promised: failed=5 (default 0)``.
+
+        The channels and what becomes of the deploy are left out: a verdict spells them out.
+        """
+        told = [name for name in _NAMES if name not in ("channels", "deploy")]
+        usual = Slo()
+        other = [name for name in told if getattr(self, name) != getattr(usual, name)]
+        made = [
+            f"{name}={_shown(name, getattr(self, name))} "
+            f"(default {_shown(name, getattr(usual, name))})"
+            for name in other
+            if getattr(self, name) is not None
+        ]
+        taken = [name for name in other if getattr(self, name) is None]
+        return "; ".join(
+            f"{what}: {', '.join(names)}"
+            for what, names in (("promised", made), ("not promised", taken))
+            if names
+        )
+
     def spoken(self, manifest: Mapping[str, Any]) -> tuple[str, ...]:
         """Return the channels that the promises speak of in the run with this manifest."""
         had = [name for name in manifest.get("channels", {}) if name != "control"]
@@ -140,6 +161,16 @@ class Slo:
 
 
 _NAMES = tuple(field.name for field in dataclasses.fields(Slo))
+
+
+def _shown(name: str, value: float | None) -> str:
+    """Return a limit as it may be written, nothing of it rounded away."""
+    if value is None:
+        return "none"
+    if name not in _DURATIONS:
+        return f"{value!r}".removesuffix(".0")
+    short = written(value)
+    return short if seconds(short) == value else f"{value!r}s"
 
 
 def _value(name: str, given: Any) -> Any:

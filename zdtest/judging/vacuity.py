@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -18,14 +19,45 @@ from zdtest.records.sample import CHANNELS, Outcome
 REACHED = 0.99
 """The share of the offered rate that must have been reached."""
 
+_SHOWN = 5
+"""How many versions are named."""
+
 
 def reasons(evidence: Evidence) -> list[str]:
     """Return everything that keeps the run from proving that its promises hold."""
     rules = (
         *(_interrupted, _trailer, _damage, _workers, _numbers, _schedule, _rate, _generator),
-        *(_deploy, _watched, _version, _settled, _requests, _channels, _journal, _proxy),
+        *(_deploy, _watched, _version, _unchanged, _settled, _requests, _channels),
+        *(_journal, _proxy),
     )
     return [reason for rule in rules for reason in rule(evidence)]
+
+
+def ailing(evidence: Evidence) -> list[str]:
+    """Return which channels did not work before the deploy: told before all else that is unproved.
+
+    What failed on them until they did is no evidence of the deploy, and breaks no promise.
+    """
+    found = []
+    for channel in evidence.channels:
+        rows = evidence.ailing_on(channel)
+        if not len(rows):
+            continue
+        samples, row = evidence.samples, rows[0]
+        status = f" {samples.status[row]}" if samples.status[row] else ""
+        what = f"{Outcome(int(samples.outcome[row])).name}{status}"
+        first = f"first {what} at +{samples.due[row] - evidence.began:.3f} s"
+        if evidence.ok(channel):
+            begun = f"channel {channel} did not work before the deploy"
+            told = f"until its first good reply {len(rows)} requests failed, {first}"
+        else:
+            begun = f"channel {channel} never worked"
+            told = f"{len(rows)} of {evidence.requests((channel,))} requests failed, {first}"
+        found.append(
+            f"{begun}: {told}. It is misconfigured, or was down already: "
+            f"what the deploy does to it is not known"
+        )
+    return found
 
 
 def _interrupted(evidence: Evidence) -> Iterator[str]:
@@ -160,14 +192,47 @@ def _watched(evidence: Evidence) -> Iterator[str]:
 
 def _version(evidence: Evidence) -> Iterator[str]:
     new, old = evidence.new_version, evidence.recording.manifest.get("old_version")
+    seen = f"seen: {named(evidence.told)}" if evidence.told else "no reply told a version"
     if new is None:
         return
     if new == old:
         yield f"old and new version are both {new}: the switch cannot be observed"
     elif not evidence.replies(new) and evidence.slo.deploy == "done":
-        yield f"the new version {new} was never observed"
+        yield f"the new version {new} was never observed; {seen}"
     elif evidence.replies(new, BASELINE) == _told(evidence) > 0:
         yield f"the new version {new} already answered every request before the deploy"
+
+
+def named(versions: Mapping[str, int]) -> str:
+    """Return versions as ``v1, v2``, the first few of many."""
+    shown, more = list(versions)[:_SHOWN], len(versions) - _SHOWN
+    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
+
+
+def _unchanged(evidence: Evidence) -> Iterator[str]:
+    """Where one version alone was told all along, nothing shows that there was a deploy.
+
+    Whoever promises nothing of who answers in the end has said that it may be the same one.
+    """
+    only = evidence.unchanged
+    expected = evidence.slo.deploy == "done" and evidence.slo.stale is not None
+    if only and expected and evidence.deploys and evidence.new_version is None:
+        yield (
+            f"all {evidence.told[only]} replies that told a version told {only}, before and after: "
+            f"nothing shows that anything was deployed. Where the version changes, --new-version "
+            f"names it; where it stays, as after a reload, promise stale=none"
+        )
+
+
+def unchecked(evidence: Evidence) -> str:
+    """Return that nobody looked whether anything was deployed, "" where somebody did."""
+    if not evidence.deploys or evidence.slo.deploy != "done" or evidence.new_version is not None:
+        return ""
+    if not evidence.told and any(map(evidence.ok, evidence.seen)):
+        return "no reply told its version: that something was deployed is not checked"
+    if (only := evidence.unchanged) and evidence.slo.stale is None:
+        return f"every version told was {only}: that something was deployed is not checked"
+    return ""
 
 
 def _settled(evidence: Evidence) -> Iterator[str]:
@@ -191,10 +256,22 @@ def _told(evidence: Evidence) -> int:
 
 
 def _requests(evidence: Evidence) -> Iterator[str]:
-    needed = evidence.slo.min_requests
+    needed, window = evidence.slo.min_requests, evidence.window
     found = evidence.requests(evidence.channels, DEPLOY)
-    if evidence.window.marked and found < needed:
-        yield f"only {found} requests fell inside the deploy window, needs {needed}"
+    if not window.marked or found >= needed:
+        return
+    few = f"only {found} requests fell inside the deploy window, needs {needed}"
+    if window.ended:
+        few += f": it took {written(window.end - window.begin)}; let the command wait until the "
+        few += f"deploy is over{_faster(evidence, needed / found if found else 0.0)}"
+    yield few
+
+
+def _faster(evidence: Evidence, times: float) -> str:
+    """Return at which rate so many times as many would have come, "" where that is not known."""
+    # A tenth more: how many fall into so short a time depends on where it begins.
+    rate = float(evidence.recording.manifest.get("rate") or 0.0) * times * 1.1
+    return f", or send {math.ceil(rate):,} requests/s" if rate else ""
 
 
 def _channels(evidence: Evidence) -> Iterator[str]:
@@ -202,7 +279,8 @@ def _channels(evidence: Evidence) -> Iterator[str]:
         yield "no request was recorded"
     for channel in evidence.channels:
         if not evidence.ok(channel):
-            yield f"channel {channel} has no ok reply"
+            if not len(evidence.ailing_on(channel)):
+                yield f"channel {channel} has no ok reply"
         elif evidence.window.marked and not evidence.requests((channel,), DEPLOY):
             yield f"no request of channel {channel} fell inside the deploy window"
 

@@ -16,7 +16,7 @@ from zdtest.judging.interval import upper_rate
 from zdtest.judging.outage import Outage, downtime
 from zdtest.judging.phase import Figures, Window
 from zdtest.judging.slo import Slo
-from zdtest.percent import bound, share
+from zdtest.judging.summary import summary
 from zdtest.records.recording import Recording
 from zdtest.records.sample import Outcome
 
@@ -89,6 +89,8 @@ class Verdict:
     """Windows of doubt: the control ``failed`` or was ``slow``, the generator ``stalled``."""
     doubtful: int
     """Failures that do not stand, because they fell into those."""
+    unchecked: str
+    """That nobody looked whether anything was deployed, "" where somebody did."""
 
     @property
     def writes(self) -> Writes:
@@ -102,12 +104,19 @@ class Verdict:
 
     @property
     def scope(self) -> str:
-        """What is promised other than usual: that the deploy is aborted, or some channels alone.
+        """What is promised other than usual, and what is not checked; "" where nothing is.
 
-        Of those left out it tells how they fared; "" where nothing is.
+        That the deploy is aborted, some channels alone, with how those left out fared, and each
+        other promise with its default.
         """
+        return "; ".join(self.scopes)
+
+    @property
+    def scopes(self) -> list[str]:
+        """The parts of the scope."""
         aborted = "promised: the deploy is given up" if self.slo.deploy == "aborted" else ""
-        return "; ".join(filter(None, (aborted, self._left_out())))
+        told = (aborted, self._left_out(), self.slo.changes(), self.unchecked)
+        return [one for one in told if one]
 
     def _left_out(self) -> str:
         spoken = self.slo.channels
@@ -202,50 +211,7 @@ class Verdict:
 
     def summary(self) -> str:
         """Return the verdict in a few lines for a terminal."""
-        lines = [
-            f"{self.verdict.upper()}  {self.run}",
-            *(f"  {reason}" for reason in self.reasons),
-            self.scope and f"  {self.scope}",
-            self.emulated and f"  {self.emulated}",
-            *(self._count_lines() if self.requests else []),
-            *self.blame.lines(),
-            self._writes_line(),
-            self.masked.text() if self.masked else "",
-        ]
-        return "\n".join(line for line in lines if line)
-
-    def _count_lines(self) -> list[str]:
-        window = self.phases["deploy"]
-        return [
-            f"{window.failed} of {window.requests} failed in the deploy window: "
-            f"failure rate below {bound(window.failed_upper95)} at 95 %",
-            f"{self.failed} of {self.requests} failed in the whole run: "
-            f"{share(self.requests - self.failed, self.requests)} answered well",
-            self._outage_line(),
-        ]
-
-    def _outage_line(self) -> str:
-        if not self.outages:
-            return "no outage was seen"
-        worst = max(self.outages, key=lambda outage: outage.max)
-        least, most = self.downtime
-        longest = _between(worst.min, worst.max)
-        return (
-            f"down for {_between(least, most)} in {len(self.outages)} outage(s); the longest on "
-            f"{worst.channel} at +{worst.start - self.began:.3f} s: {longest}, "
-            f"{worst.failed} of {worst.total} requests failed"
-        )
-
-    def _writes_line(self) -> str:
-        told = self.writes
-        if not told.sent:
-            return ""
-        if told.lost is None or told.twice is None:
-            return "writes: the app keeps no journal, so lost or repeated ones cannot be seen"
-        return (
-            f"writes: {told.ok} of {told.sent} answered ok, {told.lost} lost, {told.twice} run "
-            f"twice, {told.undecided} cut off that may have run"
-        )
+        return summary(self)
 
 
 def judge(recording: Recording, slo: Slo) -> Verdict:
@@ -257,7 +223,8 @@ def judge(recording: Recording, slo: Slo) -> Verdict:
     evidence = Evidence.of(recording, slo)
     found = promise.findings(evidence)
     broken = [finding.text for finding in found if finding.stands]
-    notes = [finding.text for finding in found if not finding.stands] + vacuity.reasons(evidence)
+    unsure = [finding.text for finding in found if not finding.stands]
+    notes = [*vacuity.ailing(evidence), *unsure, *vacuity.reasons(evidence)]
     notes = [f"inconclusive: {note}" for note in notes]
     verdict = BROKEN if broken else INCONCLUSIVE if notes else HOLDS
     return _verdict(evidence, verdict, tuple(broken + notes))
@@ -286,7 +253,7 @@ def _verdict(evidence: Evidence, verdict: str, reasons: tuple[str, ...]) -> Verd
         outages=outages,
         brownouts=tuple(evidence.brownouts()),
         downtime=downtime(outages),
-        versions={name: n for name in recording.samples.versions if (n := evidence.replies(name))},
+        versions=evidence.told,
         mixed=evidence.mixed(),
         stale=evidence.history.stale.count or 0,
         history=evidence.history,
@@ -299,6 +266,7 @@ def _verdict(evidence: Evidence, verdict: str, reasons: tuple[str, ...]) -> Verd
             name: tuple(getattr(evidence.suspect, name)) for name in ("failed", "slow", "stalled")
         },
         doubtful=int(evidence.doubtful.sum()),
+        unchecked=vacuity.unchecked(evidence),
     )
 
 
@@ -336,7 +304,3 @@ def _worst(availability: NDArray[np.int64]) -> float | None:
     """Return the lowest share of ok among the steps in which something was due."""
     due = availability[availability[:, 1] > 0]
     return float((due[:, 0] / due[:, 1]).min()) if len(due) else None
-
-
-def _between(least: float, most: float) -> str:
-    return f"{least * 1e3:.0f} to {most * 1e3:.0f} ms"
