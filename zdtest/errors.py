@@ -75,6 +75,18 @@ for _shown_by_its_public_name in (Inconclusive, SloViolation):
     _shown_by_its_public_name.__module__ = "zdtest"
 
 
+EXTRAS = {
+    **dict.fromkeys(("docker", "testcontainers"), "docker"),
+    **dict.fromkeys(("anyio", "httptools", "httpx", "starlette", "uvicorn", "yaml"), "scenarios"),
+}
+"""By which extra of zdtest a package comes that not everybody needs."""
+
+
+def lacking(package: str) -> str:
+    """Return in words that a package of an extra is missing, and what installs it."""
+    return f"the package {package} is missing: pip install 'zdtest[{EXTRAS[package]}]'"
+
+
 def unknown(kind: str, given: str, known: Iterable[str]) -> ConfigError:
     """Return the error for a name that is not known, naming the nearest one that is."""
     names = sorted(known)

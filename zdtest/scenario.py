@@ -210,6 +210,7 @@ def scenario(setting: Setting, docker: Docker | None = None) -> Iterator[Scenari
             found = mutant.find(setting.mutant, found.name).made(folder / "mutant")
         raised = found.raised(setting.variant, setting.version, one.system, **setting.parameters)
         stack = tidy.enter_context(raised)
+        topology.expect_stack(stack, found.name)
         one.about(journal=stack.journal is not None)
         if isinstance(one.system, Containers):
             one.about(images=one.system.used())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -16,10 +17,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Protocol, runtime_checkable
 
-from zdtest.engine import Engine, Instance, Marker
-from zdtest.errors import ConfigError, unknown
+from zdtest import channel
+from zdtest.engine import Containers, Engine, Instance, Marker
+from zdtest.errors import EXTRAS, ConfigError, lacking, unknown
 
 HOME = Path(__file__).with_name("topologies")
+
+_PREFIX = "zdtest.topologies."
+_NEEDED = ("engine", "url", "instances", "strategies", "journal", "start", "stop", "ready")
+_ENGINES = ("docker", "process")
 
 
 class Stack(Protocol):
@@ -168,6 +174,25 @@ class Topology:
     programs: tuple[str, ...] = ()
     """What has to be on the path where it runs as plain processes."""
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.channels, Mapping) or not self.channels:
+            expected = "a load spec for each variant, such as {'documented': 'new,reused'}"
+            raise ConfigError(f"channels {self.channels!r}: expected {expected}")
+        for spec in self.channels.values():
+            channel.parse(spec, rate=100.0)
+        for name, words in (("strategies", self.strategies), ("engines", self.engines)):
+            if isinstance(words, str) or not isinstance(words, Sequence):
+                raise ConfigError(f"{name} {words!r}: expected a tuple, such as ({words!r},)")
+        for engine in self.engines:
+            if engine not in _ENGINES:
+                raise unknown("engine", engine, _ENGINES)
+        try:
+            inspect.signature(self.raises).bind("documented", "v1", None)
+        except TypeError as error:
+            raise ConfigError(
+                f"raises: {error}; expected a function of (variant, version, engine)"
+            ) from error
+
     @property
     def name(self) -> str:
         """Its folder's name."""
@@ -197,7 +222,22 @@ class Topology:
         for name in parameters:
             if name not in self.parameters:
                 raise unknown(f"parameter of {self.name}", name, self.parameters)
-        return self.raises(variant, version, engine, **parameters)
+        _expect_app(self, engine)
+        context = self.raises(variant, version, engine, **parameters)
+        if not isinstance(context, AbstractContextManager):
+            raise ConfigError(
+                f"topology {self.name}: raises gave a {type(context).__name__}, no context; "
+                "expected @contextmanager above it"
+            )
+        return context
+
+
+def _expect_app(topology: Topology, engine: Engine) -> None:
+    """Return where the sample app of our own topologies could run; in an image it always can."""
+    if topology.folder.parent == HOME.resolve() and not isinstance(engine, Containers):
+        for package in ("starlette", "uvicorn"):
+            if importlib.util.find_spec(package) is None:
+                raise ConfigError(f"topology {topology.name}: {lacking(package)}")
 
 
 def names() -> list[str]:
@@ -221,7 +261,7 @@ def find(name: str) -> Topology:
 
 def _module(path: Path) -> ModuleType:
     """Return the module at `path`, imported once under a name of its own."""
-    name = f"zdtest.topologies.{path.parent.name}@{abs(hash(path)):x}"
+    name = f"{_PREFIX}{path.parent.name}@{abs(hash(path)):x}"
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, path)
         if spec is None or spec.loader is None:
@@ -230,7 +270,34 @@ def _module(path: Path) -> ModuleType:
         sys.modules[name] = module
         try:
             spec.loader.exec_module(module)
-        except BaseException:
+        except BaseException as error:
             del sys.modules[name]
+            if isinstance(error, Exception):
+                raise _mistaken(path, error) from error
             raise
     return sys.modules[name]
+
+
+def _mistaken(path: Path, error: Exception) -> ConfigError:
+    """Return what is wrong with the module at `path` in one line, with its own line's number."""
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        package = error.name.partition(".")[0]
+        if package in EXTRAS:
+            return ConfigError(f"topology {path.parent.name}: {lacking(package)}")
+    if isinstance(error, SyntaxError):
+        where, what = f"{error.filename}:{error.lineno}", error.msg
+    else:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [one.lineno for one in frames if one.filename == str(path)]
+        where, what = f"{path}:{lines[-1] if lines else 1}", " ".join(str(error).split())
+    kind = "" if isinstance(error, ConfigError) else f"{type(error).__name__}: "
+    return ConfigError(f"{where}: {kind}{what}")
+
+
+def expect_stack(stack: object, name: str) -> None:
+    """Return where the topology `name` yielded what a run needs; raises ConfigError."""
+    if absent := [one for one in _NEEDED if not hasattr(stack, one)]:
+        raise ConfigError(
+            f"topology {name} yielded {type(stack).__name__} without {', '.join(absent)}: "
+            "expected a zdtest.topology.Stack"
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from zdtest.cli.exit import HOLDS, USAGE
+from zdtest.errors import ConfigError
 
 
 def topologies(options: argparse.Namespace) -> int:
@@ -12,7 +13,11 @@ def topologies(options: argparse.Namespace) -> int:
     from zdtest import topology
 
     for name in topology.names():
-        found = topology.find(name)
+        try:
+            found = topology.find(name)
+        except ConfigError as error:
+            print(f"{name:<14} {error}")
+            continue
         print(f"{name:<14} {found.summary}")
         print(f"{'':<14} document {found.source}; variants {', '.join(found.variants)}; ", end="")
         print(f"strategies {', '.join(found.strategies)}; runs on {' or '.join(found.engines)}")

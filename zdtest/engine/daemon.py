@@ -10,12 +10,12 @@ import struct
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
 from zdtest.engine.private import Private, Tell, silent
-from zdtest.errors import EngineError, EngineMissing
+from zdtest.errors import EngineError, EngineMissing, lacking
 
 USUAL = "unix:///var/run/docker.sock"
 """Where a machine's own Docker Engine answers."""
@@ -49,7 +49,8 @@ def found() -> Reached | str:
         return probe(asked)
     usual, private = probe(USUAL), Private()
     if isinstance(usual, str) and private.usage():
-        return _private(private.address)
+        there = probe(private.address)
+        return replace(there, private=True) if isinstance(there, Reached) else there
     return usual
 
 
@@ -90,7 +91,7 @@ def _private(address: str) -> Reached:
     there = probe(address)
     if isinstance(there, str):
         raise EngineError(f"the private Docker Engine: {there}")
-    return Reached(there.address, there.version, private=True)
+    return replace(there, private=True)
 
 
 def probe(address: str) -> Reached | str:
@@ -103,7 +104,7 @@ def probe(address: str) -> Reached | str:
         from docker.errors import DockerException
         from requests.exceptions import RequestException
     except ImportError:
-        return "the package docker is missing: pip install 'zdtest[docker]'"
+        return lacking("docker")
     if why := _unreachable(path):
         return f"{path}: {why}"
     try:
