@@ -18,7 +18,7 @@ from zdtest.records.recording import Recording
 from zdtest.report import write_index, write_report
 from zdtest.report.evidence import FAILURES
 from zdtest.report.frame import Frame
-from zdtest.report.headline import verdict_word
+from zdtest.report.headline import figures, headline, verdict_word
 from zdtest.report.number import count, ms, percent, plain, span
 from zdtest.report.series import lane, throughput
 from zdtest.report.svg import render
@@ -298,6 +298,62 @@ def test_a_verdict_nobody_knows_is_never_shown_as_a_pass(word):
     assert verdict_word({"verdict": word}) == "inconclusive"
 
 
+@pytest.fixture
+def first_screen(tmp_path: Path) -> Callable[..., dict[str, tuple[str, str]]]:
+    """The figures of a made-up run by what they measure: each a value and a remark."""
+
+    def made(slo: str = "", **plan: Any) -> dict[str, tuple[str, str]]:
+        recording = Recording.read(synthetic.run(tmp_path / "run", **plan))
+        frame = Frame(recording, judge(recording, Slo.parse(slo)).as_json())
+        return {what: (value, remark) for what, value, remark, _ in figures(frame)}
+
+    return made
+
+
+def test_a_share_that_failed_is_on_the_page_with_its_interval(first_screen):
+    shown = first_screen(outages=[(8.0, 9.0, "refused", None)])
+    told = ("200 of 1,343 failed", "14.90 %, at 95 % 13 to 17 %")
+    assert shown["In the deploy window"] == told
+    good = first_screen()["In the deploy window"]
+    assert good == ("0 of 1,343 failed", "failure rate below 0.23 % at 95 %")
+
+
+def test_an_empty_recording_shows_nothing_as_known(first_screen):
+    shown = first_screen(requests=0, control=0, deploy=None)
+    for what in ("Failed requests", "Downtime", "Longest outage"):
+        assert shown[what] == ("not known", "nothing was sent"), what
+    assert shown["In the deploy window"][0] == "no request"
+    assert shown["Versions"] == ("not known", "no reply told its version")
+
+
+def test_versions_that_nobody_told_never_answered_together_for_no_time(first_screen):
+    untold = first_screen(versions=("", ""), manifest={"new_version": None})
+    assert untold["Versions"] == ("not known", "no reply told its version")
+    assert first_screen(switch=99.0)["Versions"] == ("v1: 4,000", "")
+    two = first_screen()
+    assert two["Both versions answered for"] == ("0ms", "v1: 2,000, v2: 2,000")
+
+
+def test_downtime_is_what_it_is_called_only_where_nothing_was_answered(first_screen):
+    whole, some = (8.0, 8.5, "refused", ["new"]), (11.0, 12.0, "reset", ["reused"])
+    assert first_screen(outages=[whole])["Downtime"] == (
+        "487ms to 513ms",
+        "on 1 of 4 channels: new",
+    )
+    partial = first_screen(outages=[some], partial=0.3)
+    assert "Downtime" not in partial
+    assert partial["Failing at times for"][1] == "on 1 of 4 channels: reused"
+    gaps = [(8.0, 8.1, "reset", ["reused"]), (8.4, 8.5, "reset", ["reused"])]
+    assert "Down, or failing at times, for" in first_screen(outages=[whole, *gaps])
+
+
+def test_the_page_says_what_was_promised_other_than_usual(tmp_path):
+    recording = Recording.read(synthetic.run(tmp_path / "run", outages=[(8, 8.1, "reset", None)]))
+    verdict = judge(recording, Slo.parse("failed=99,p99_ratio=none"))
+    shown = headline(Frame(recording, verdict.as_json()))
+    assert "<li>Promised: failed=99 (default 0); not promised: p99_ratio</li>" in shown
+
+
 def test_the_facts_of_the_run_and_its_generator_are_on_the_page(page):
     shown = page(
         requests=1000,
@@ -309,6 +365,16 @@ def test_the_facts_of_the_run_and_its_generator_are_on_the_page(page):
     assert "it stalled 1 times" in shown.text
     assert "rate reached 200/s (100 %)" in shown.text
     assert "zdtest judge" in shown.text
+
+
+def test_promises_are_shown_with_their_units_and_headers_by_their_names(page):
+    shown = page({"slo": Slo(p99_over="100ms", slow=float(90)).as_dict()}, requests=100,
+                 manifest={"headers": {"Authorization": "…"}, "command": ["true"]})  # fmt: skip
+    promises = dict(row for row in shown.rows if len(row) == 2)["SLO"]
+    for promise in ("p99_ratio 3,", "p99_over 100ms,", "slow 90.0s,", "merge 1s,", "hole 100ms"):
+        assert promise in promises, promises
+    assert "Authorization …" in shown.text
+    assert "--header 'Authorization: …' -- true" in shown.text
 
 
 def test_the_page_asks_the_network_for_nothing(hurt):

@@ -27,6 +27,11 @@ def test_no_text_is_the_default():
     assert Slo.parse("") == Slo()
 
 
+def test_promises_that_a_comma_is_missing_between_are_told_so():
+    with pytest.raises(ConfigError, match=r"^slo 'failed=100 slow=2s': .* separated by commas$"):
+        Slo.parse("failed=100 slow=2s")
+
+
 @pytest.mark.parametrize("name", ["failed", "p99_ratio", "p99_over", "slow", "lost", "stale"])
 def test_a_promise_is_switched_off_with_none(name: str):
     assert getattr(Slo.parse(f"{name}=none"), name) is None

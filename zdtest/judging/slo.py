@@ -115,6 +115,8 @@ class Slo:
         changes: dict[str, Any] = {}
         for part in filter(None, (part.strip() for part in text.split(","))):
             name, equals, value = (word.strip() for word in part.partition("="))
+            if "=" in value:
+                raise ConfigError(f"slo {part!r}: expected promises separated by commas")
             if not equals or not value:
                 raise ConfigError(f"slo {part!r}: expected name=value, such as failed=0 or slow=2s")
             changes[name] = value
@@ -142,8 +144,8 @@ class Slo:
         usual = Slo()
         other = [name for name in told if getattr(self, name) != getattr(usual, name)]
         made = [
-            f"{name}={_shown(name, getattr(self, name))} "
-            f"(default {_shown(name, getattr(usual, name))})"
+            f"{name}={shown(name, getattr(self, name))} "
+            f"(default {shown(name, getattr(usual, name))})"
             for name in other
             if getattr(self, name) is not None
         ]
@@ -163,7 +165,7 @@ class Slo:
 _NAMES = tuple(field.name for field in dataclasses.fields(Slo))
 
 
-def _shown(name: str, value: float | None) -> str:
+def shown(name: str, value: float | None) -> str:
     """Return a limit as it may be written, nothing of it rounded away."""
     if value is None:
         return "none"

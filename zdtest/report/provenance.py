@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from zdtest.judging.slo import shown
 from zdtest.report.frame import CONTROL, Frame
 from zdtest.report.headline import when
 from zdtest.report.number import NOTHING, count, html, moment, ms, percent, plain, rate, real
@@ -76,6 +77,7 @@ def ran(frame: Frame) -> str:
         "run": manifest.get("run"),
         "when": when(manifest, frame.zero),
         "url": manifest.get("url"),
+        "headers": _pairs(manifest.get("headers")),
         "topology": _joined(manifest.get("topology"), manifest.get("variant")),
         "strategy": manifest.get("strategy"),
         "versions": _joined(manifest.get("old_version"), manifest.get("new_version"), by=" → "),
@@ -103,6 +105,9 @@ def again(frame: Frame) -> str:
     commands = [f"zdtest judge {run}", f"zdtest report {run}"]
     if command := _command(manifest.get("command")):
         load = f"--url {shlex.quote(str(manifest.get('url')))} --rate {manifest.get('rate')}"
+        given = manifest.get("headers")
+        for name, value in given.items() if isinstance(given, dict) else ():
+            load += f" --header {shlex.quote(f'{name}: {value}')}"
         commands.append(f"zdtest during {load} -- {command}")
     shown = "\n".join(html(line, 2000) for line in commands)
     note = "The raw samples are in samples.arrows, so that other rules need no new run."
@@ -176,7 +181,7 @@ def _promises(slo: object) -> str:
     if not isinstance(slo, dict) or not slo:
         return "the default"
     made = {
-        name: f"{value:g}" if isinstance(value, float) else value
+        name: shown(name, value) if isinstance(value, float) and real(value) is not None else value
         for name, value in slo.items()
         if value is not None
     }
