@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from zdtest.duration import written
-from zdtest.percent import bound
+from zdtest.judging.interval import rates, upper_rate
+from zdtest.percent import between, bound, failing
 from zdtest.report.frame import Frame
-from zdtest.report.number import NOTHING, count, html, moment, ms, percent, real, span
+from zdtest.report.number import count, html, moment, ms, percent, real, span
 
 SIGNS = {"holds": ("✓", "Holds"), "broken": ("✕", "Broken"), "inconclusive": ("?", "Inconclusive")}
 """How each verdict is marked and written; never by colour alone."""
@@ -19,6 +20,9 @@ MEANING = {
     "broken": "A promise was broken.",
     "inconclusive": "The run proves nothing either way.",
 }
+
+UNKNOWN = "not known"
+"""What a figure shows that nothing on file tells: never a zero."""
 
 Figure = tuple[str, str, str, bool]
 """What is measured, the value, a remark, and whether it alarms."""
@@ -98,35 +102,43 @@ def figures(frame: Frame) -> list[Figure]:
     return [one(frame) for one in made]
 
 
+def _requests(frame: Frame) -> int:
+    return int(real(frame.verdict.get("requests")) or 0)
+
+
 def _failed(frame: Frame) -> Figure:
-    requests = int(real(frame.verdict.get("requests")) or 0)
+    requests = _requests(frame)
     failed = int(real(frame.verdict.get("failed")) or 0)
+    if not requests:
+        return "Failed requests", UNKNOWN, "nothing was sent", False
     answered = f"{percent(requests - failed, requests)} answered as expected"
     masked = frame.verdict.get("masked")
     if isinstance(masked, dict) and (again := real(masked.get("requests"))):
         answered += f", {count(again)} of them only after the proxy had tried again"
-    return (
-        "Failed requests",
-        f"{count(failed)} of {count(requests)}",
-        answered if requests else "nothing was sent",
-        failed > 0,
-    )
+    value = f"{count(failed)} of {count(requests)}"
+    return "Failed requests", value, answered, failed > 0
 
 
 def _bound(frame: Frame) -> Figure:
     phase = (frame.verdict.get("phases") or {}).get("deploy") or {}
     requests, failed = int(real(phase.get("requests")) or 0), int(real(phase.get("failed")) or 0)
-    rate = real(phase.get("failed_upper95"))
-    if rate is None and requests and not failed:
-        rate = 1 - 0.05 ** (1 / requests)  # exact binomial (Clopper and Pearson, 1934), none failed
-    value = f"{count(failed)} of {count(requests)} failed"
     if not requests:
         return "In the deploy window", "no request", "so it proves nothing", False
-    remark = "" if rate is None else f"failure rate below {bound(rate)} at 95 %"
-    return "In the deploy window", value, remark, failed > 0
+    remark = f"failure rate below {bound(upper_rate(0, requests))} at 95 %"
+    if failed:
+        likely = between(*rates(failed, requests))
+        remark = f"{failing(failed, requests)}, at 95 % {likely}"
+    return (
+        "In the deploy window",
+        f"{count(failed)} of {count(requests)} failed",
+        remark,
+        failed > 0,
+    )
 
 
 def _downtime(frame: Frame) -> Figure:
+    if not _requests(frame):
+        return "Downtime", UNKNOWN, "nothing was sent", False
     channels = frame.verdict.get("channels") or {}
     down = {n: c for n, c in channels.items() if (real(c.get("downtime_max_ms")) or 0) > 0}
     low, high = (frame.verdict.get(f"downtime_{end}_ms") for end in ("min", "max"))
@@ -137,11 +149,27 @@ def _downtime(frame: Frame) -> Figure:
     if not down:
         return "Downtime", "none", f"on {len(channels)} channels", False
     remark = f"on {len(down)} of {len(channels)} channels: {', '.join(down)}"
-    return "Downtime", span(low, high), remark, True
+    return _down_or_not(frame), span(low, high), remark, True
+
+
+def _down_or_not(frame: Frame) -> str:
+    """Return what to call outages: downtime only where nothing was answered ok in any of them."""
+    told = [
+        (real(outage.get("failed")), real(outage.get("total")))
+        for outage in frame.verdict.get("outages") or ()
+    ]
+    partial = [
+        failed is not None and total is not None and failed < total for failed, total in told
+    ]
+    if not any(partial):
+        return "Downtime"
+    return "Failing at times for" if all(partial) else "Down, or failing at times, for"
 
 
 def _worst(frame: Frame) -> Figure:
     outages = frame.verdict.get("outages") or ()
+    if not _requests(frame):
+        return "Longest outage", UNKNOWN, "nothing was sent", False
     if not outages:
         return "Longest outage", "none", "", False
     worst = max(outages, key=lambda o: real(o.get("max_ms")) or 0.0)
@@ -200,6 +228,8 @@ def _versions(frame: Frame) -> Figure:
     seen = frame.verdict.get("versions") or {}
     mixed = real(frame.verdict.get("mixed_ms"))
     remark = ", ".join(f"{name or 'not told'}: {count(n)}" for name, n in seen.items())
+    if len([name for name in seen if name]) < 2:
+        return "Versions", remark or UNKNOWN, "" if remark else "no reply told its version", False
     if stale := real(frame.verdict.get("stale")):
         remark += f"; {count(stale)} stale after the deploy"
-    return "Both versions answered for", NOTHING if mixed is None else ms(mixed), remark, False
+    return "Both versions answered for", UNKNOWN if mixed is None else ms(mixed), remark, False
