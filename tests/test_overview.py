@@ -12,12 +12,13 @@ import pytest
 import synthetic
 
 from zdtest.cli import main
+from zdtest.errors import RecordingError
 from zdtest.judging.slo import Slo
-from zdtest.report import write_index
+from zdtest.report import write_index, write_report
 from zdtest.report.overview import claims_section
 from zdtest.results.claims import CLAIMS, DOCUMENTS
 from zdtest.results.overview import as_json, claims, markdown, ways
-from zdtest.results.result import Result, read_all, worst
+from zdtest.results.result import FIELDS, Result, read_all, worst
 from zdtest.run import judged
 
 Made = Callable[..., Path]
@@ -37,6 +38,7 @@ def made(tmp_path: Path) -> Made:
     return make
 
 
+NOTHING = {"schema": 2, **dict.fromkeys(FIELDS)}
 BROKEN = [(2, 2.1, "refused", None)]
 KILLED = [(2.0, "fault.begin", {"fault": "kill a"}), (2.2, "fault.end", {"fault": "kill a"})]
 
@@ -124,6 +126,33 @@ def test_a_way_adds_failures_up_and_takes_the_worst_of_downtimes(made: Made) -> 
     assert sum(way.channels.values()) == 20
 
 
+def test_a_verdict_that_lacks_anything_of_its_schema_is_damage_wherever_it_is_read(
+    made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, odd = made("good"), made("odd")
+    whole = json.loads((odd / "verdict.json").read_text())
+    assert set(FIELDS) <= set(whole)
+    for folder in (good, odd):
+        (folder / "report.html").unlink()
+    for name in FIELDS:
+        lacking = {key: value for key, value in whole.items() if key != name}
+        (odd / "verdict.json").write_text(json.dumps(lacking))
+        _, unread = read_all([odd])
+        told = f"damaged {odd}/verdict.json: it lacks {name}; judge it again: zdtest judge {odd}"
+        assert unread == [told]
+        with pytest.raises(RecordingError, match=f"lacks {name};"):
+            write_report(odd)
+    assert not (odd / "report.html").exists()
+    index = tmp_path / "index.html"
+    assert main(["report", str(odd), str(good), "--index", str(index)]) == 3
+    assert f"not read: {unread[0]}" in capsys.readouterr().out
+    assert (good / "report.html").exists(), "one that is damaged hides no other"
+    assert "it lacks slo; judge it again" in index.read_text()
+    assert '<span class="tag">not read</span>' in index.read_text()
+    assert main(["judge", str(odd)]) == 0
+    assert main(["report", str(odd)]) == 0, "as it says"
+
+
 def test_what_users_saw_of_bad_releases_is_told_beside_and_not_among(made: Made) -> None:
     bad = {"parameters": {"releases": {"v2": {"release": "crash"}}}, "new_version": "v2"}
     results, _ = read_all([made("good"), made("bad", outages=BROKEN, manifest=bad)])
@@ -142,8 +171,10 @@ def test_the_worst_verdict_wins() -> None:
         ("manifest.json", "[", "damaged"),
         ("verdict.json", "[]", "expected an object"),
         ("verdict.json", '{"schema": 1}', "schema 1, expected 2; judge it again"),
-        ("verdict.json", '{"schema": 2}', "damaged"),
-        ("verdict.json", '{"schema": 2, "verdict": "fine", "phases": {}, "price": {}}', "fine"),
+        ("verdict.json", '{"schema": 2}', "it lacks run, verdict, reasons and 28 more; judge it"),
+        ("verdict.json", '{"schema": 2, "run": "a", "verdict": "holds"}', "it lacks reasons, "),
+        ("verdict.json", json.dumps({**NOTHING, "verdict": "fine"}), "json: verdict "),
+        ("verdict.json", json.dumps({**NOTHING, "verdict": "holds"}), "damaged"),
     ],
 )
 def test_a_run_that_cannot_be_read_is_named_and_in_no_figure(

@@ -168,7 +168,13 @@ def test_a_failed_requests_cause_is_on_the_page_with_what_would_mend_it(page):
         (0.0, "app.started", {"instance": "a", "version": "v1"}),
         (2.0, "app.stopped", {"instance": "a", "version": "v1"}),
     ]
-    shown = page(requests=1000, deploy=None, outages=[(3, 3.1, "refused", None)], marks=gone)
+    shown = page(
+        requests=1000,
+        deploy=None,
+        outages=[(3, 3.1, "refused", None)],
+        marks=gone,
+        manifest={"journal": True},
+    )
     rows = {row[0]: row[1:] for row in shown.rows if row}
     assert "Whose fault" in shown.text
     assert rows["dead"][:2] == ["20", "sent to a server that was gone, or going"]

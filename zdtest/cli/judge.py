@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zdtest.cli.exit import HOLDS, INCONCLUSIVE, VERDICTS
-from zdtest.errors import ConfigError
+from zdtest.errors import ConfigError, RecordingError
 
 if TYPE_CHECKING:
     from zdtest.judging.slo import Slo
@@ -76,16 +76,24 @@ def report(options: argparse.Namespace) -> int:
     if options.format != "html":
         return _told(options)
     from zdtest.report import write_index, write_report
+    from zdtest.results.result import judgement
 
     for folder in options.run:
         manifest_of(folder)
+    damaged = False
     for folder in options.run:
         if not (folder / "verdict.json").exists():
             judged(folder, _kept_slo(folder))
+        try:
+            judgement(folder)
+        except RecordingError as error:
+            print(f"not read: {error}")
+            damaged = True
+            continue
         print(write_report(folder))
     if options.index:
         print(write_index(options.run, options.index))
-    return HOLDS
+    return INCONCLUSIVE if damaged else HOLDS
 
 
 def _told(options: argparse.Namespace) -> int:

@@ -22,7 +22,7 @@ from zdtest.report.overview import (
     unread_section,
     ways_section,
 )
-from zdtest.report.page import REPORT, publish, read_verdict
+from zdtest.report.page import REPORT, VERDICT, publish, read_verdict
 from zdtest.results.release import loaded
 from zdtest.results.releases import HISTORY, INDEX, Releases
 from zdtest.results.result import Result, read_all
@@ -145,7 +145,9 @@ def _downtime(verdict: dict[str, Any]) -> str:
 
 def _verdict(run: _Run) -> str:
     if run.verdict is None:
-        return '<th scope="row"><span class="tag">not judged</span></th>'
+        judged = (run.folder / VERDICT).exists()
+        told = "not read" if judged else "not judged"
+        return f'<th scope="row"><span class="tag">{told}</span></th>'
     word = verdict_word(run.verdict)
     sign, spelled = SIGNS[word]
     return f'<th scope="row"><span class="tag {word}">{sign} {spelled}</span></th>'

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +20,7 @@ from zdtest.report.headline import headline, subject, verdict_word
 from zdtest.report.masked import masked
 from zdtest.report.number import html
 from zdtest.report.price import price
+from zdtest.results.result import judgement
 
 REPORT = "report.html"
 VERDICT = "verdict.json"
@@ -57,17 +57,10 @@ def write_report(run_folder: Path) -> Path:
 
 
 def read_verdict(run_folder: Path) -> Mapping[str, Any]:
-    """Return the judgement in a run's folder; RecordingError when there is none to be read."""
-    path = run_folder / VERDICT
-    try:
-        verdict = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise RecordingError(f"not judged yet: {run_folder}; expected {VERDICT}") from error
-    except (OSError, ValueError) as error:
-        raise RecordingError(f"damaged {path}: {error}") from error
-    if not isinstance(verdict, dict):
-        raise RecordingError(f"damaged {path}: expected an object")
-    return verdict
+    """Return the judgement in a run's folder; RecordingError where it lacks what its schema has."""
+    if not (run_folder / VERDICT).exists():
+        raise RecordingError(f"not judged yet: {run_folder}; expected {VERDICT}")
+    return judgement(run_folder)
 
 
 def publish(path: Path, title: str, body: str, *, script: str = "") -> Path:

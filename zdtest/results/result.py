@@ -15,6 +15,18 @@ from zdtest.judging.verdict import SCHEMA
 WORDS = ("broken", "inconclusive", "holds")
 """The verdicts, the one that is worst first."""
 
+FIELDS = (
+    *("run", "verdict", "reasons", "scope", "emulated", "requests", "failed", "failed_upper95"),
+    *("unsent", "undecided", "offered_rate", "reached_rate", "window", "phases", "channels"),
+    *("downtime_min_ms", "downtime_max_ms", "availability_100ms_worst", "outages", "brownouts"),
+    *("versions", "mixed_ms", "stale", "writes", "masked", "blame", "price", "faults"),
+    *("correctness", "suspect", "slo"),
+)
+"""What a verdict.json of this schema has at the least: one without any of these is damaged."""
+
+_NAMED = 3
+"""How many of them are named where they are missing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -101,16 +113,38 @@ class Result:
 
         Raises RecordingError naming what is missing, damaged or of another schema.
         """
-        manifest, verdict = _object(folder / "manifest.json"), _object(folder / "verdict.json")
-        if verdict.get("schema") != SCHEMA:
-            raise RecordingError(
-                f"{folder}/verdict.json: schema {verdict.get('schema')!r}, expected {SCHEMA}; "
-                f"judge it again: zdtest judge {folder}"
-            )
+        manifest, verdict = _object(folder / "manifest.json"), judgement(folder)
         try:
             return _result(folder, manifest, verdict)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise RecordingError(f"damaged {folder}/verdict.json: {error!r}") from error
+            raise _damaged(folder, repr(error)) from error
+
+
+def judgement(folder: Path) -> Mapping[str, Any]:
+    """Return the verdict.json of the run in `folder`, with all that its schema has.
+
+    Raises RecordingError naming what is missing, damaged or of another schema.
+    """
+    verdict = _object(folder / "verdict.json")
+    if verdict.get("schema") != SCHEMA:
+        raise RecordingError(
+            f"{folder}/verdict.json: schema {verdict.get('schema')!r}, expected {SCHEMA}; "
+            f"{_again(folder)}"
+        )
+    if lacking := [name for name in FIELDS if name not in verdict]:
+        more = f" and {len(lacking) - _NAMED} more" if len(lacking) > _NAMED else ""
+        raise _damaged(folder, f"it lacks {', '.join(lacking[:_NAMED])}{more}")
+    if verdict["verdict"] not in WORDS:
+        raise _damaged(folder, f"verdict {str(verdict['verdict'])[:40]!r}")
+    return verdict
+
+
+def _damaged(folder: Path, why: str) -> RecordingError:
+    return RecordingError(f"damaged {folder}/verdict.json: {why}; {_again(folder)}")
+
+
+def _again(folder: Path) -> str:
+    return f"judge it again: zdtest judge {folder}"
 
 
 def read_all(folders: Iterable[Path]) -> tuple[list[Result], list[str]]:
@@ -145,9 +179,6 @@ def _object(path: Path) -> Mapping[str, Any]:
 def _result(folder: Path, manifest: Mapping[str, Any], verdict: Mapping[str, Any]) -> Result:
     claim, clock = manifest.get("claim") or {}, manifest.get("clock") or {}
     phases, price = verdict["phases"], verdict["price"]
-    word = verdict["verdict"]
-    if word not in WORDS:
-        raise ValueError(f"verdict {word!r}")
     reasons, masked = verdict["reasons"], verdict.get("masked")
     memory = price.get("memory") or {}
     both = {
@@ -158,7 +189,7 @@ def _result(folder: Path, manifest: Mapping[str, Any], verdict: Mapping[str, Any
         run=str(verdict["run"]),
         folder=folder,
         began=_number(clock.get("wall")) or 0.0,
-        verdict=word,
+        verdict=verdict["verdict"],
         reason=str(reasons[0]) if reasons else "",
         **{name: str(manifest.get(name) or "") for name in _TOLD},
         claim=str(claim.get("id") or ""),
