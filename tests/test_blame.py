@@ -46,7 +46,7 @@ def trial(tmp_path: Path) -> Callable[..., Told]:
     """Requests that failed from `AT` on, and what app, engine and proxy wrote down of them.
 
     Times are seconds after the first request was due; ``ID`` stands for each failed one's id. With
-    `arrivals` the journal is one that tells of requests.
+    `arrivals` the journal is one that tells of requests, with `cut` the log's last line is cut.
     """
 
     def made(
@@ -56,6 +56,7 @@ def trial(tmp_path: Path) -> Callable[..., Told]:
         marks: Sequence[tuple[float, str, Mapping[str, object]]] = (),
         journal: Sequence[Mapping[str, Any]] | None = (),
         arrivals: bool = True,
+        cut: bool = False,
         proxy: Sequence[Mapping[str, Any]] = (),
         balancer: Sequence[Mapping[str, Any]] = (),
         doubtful: bool = False,
@@ -81,6 +82,9 @@ def trial(tmp_path: Path) -> Callable[..., Told]:
             _journal(folder / "journal.jsonl", [*([OTHER] * arrivals), *journal], ids)
         if proxy:
             _log(folder / "logs" / "proxy.log", proxy, ids)
+        if cut:
+            with (folder / "logs" / "proxy.log").open("a") as log:
+                log.write('{"t":')
         (folder / "logs").mkdir(exist_ok=True)
         lines = [
             json.dumps({**line, "id": one if line["id"] == "ID" else line["id"]})
@@ -340,6 +344,8 @@ def test_a_kept_connection_is_said_to_have_been_closed_only_where_both_know_noth
     others = asked("127.0.0.1:8081", 200, at=1.0, id="of another run")
     alien = {**full, "proxy": [others]}
     assert trial("closed", "reused", **alien).cause == "unknown", "a log of something else"
+    cut = trial("closed", "reused", **full, cut=True)
+    assert cut.cause == "unknown", "the line that is damaged may be about it"
 
 
 @pytest.mark.parametrize("outcome", ["refused", "timeout"])

@@ -129,12 +129,10 @@ class _Court:
         tries = (attempt for passage in passages for attempt in passage.attempts)
         self._alive = {one.server for one in tries if one.status not in _PROXYS}
         # An account that does not know this run, or not who came, cannot say that nobody did.
-        journal = recording.journal
-        came = journal is not None and len(journal.lines(recording.run, "request").ours)
-        self._arrivals_told = journal is not None and bool(
-            recording.manifest.get("journal") or came
-        )
-        self._logged = bool(passages)
+        self._arrivals_told = _arrivals_told(recording)
+        # What is known by nobody's having written it down takes accounts without a damaged line.
+        whole = not recording.damage
+        self._nobody_knew = bool(passages) and self._arrivals_told and whole
 
     def failures(self, rows: Rows) -> Iterator[Failure]:
         """Yield what is known of these rows, in their order."""
@@ -324,8 +322,8 @@ class _Court:
             life, at = one.arrivals[-1]
             if life.outlived(one.done):
                 return "dropped", f"{life} had it at {self._when(at)}, and went on living"
-        asked_all = self._logged and self._arrivals_told and not one.arrivals
-        if asked_all and one.outcome in _CUT and one.channel in _KEPT and one.passage is None:
+        unheard_of = self._nobody_knew and not one.arrivals and one.passage is None
+        if unheard_of and one.outcome in _CUT and one.channel in _KEPT:
             return "reused", f"closed at {self._when(one.done)}; proxy and app know nothing of it"
         return None
 
@@ -340,6 +338,14 @@ class _Court:
                 when = f"from {self._when(begin)} to {self._when(end)}"
                 return "fault", f"{about.get('fault', 'a fault')} {when}"
         return None
+
+
+def _arrivals_told(recording: Recording) -> bool:
+    """Whether a journal is there that tells which requests came to the app."""
+    journal = recording.journal
+    if journal is None or recording.manifest.get("journal"):
+        return journal is not None
+    return bool(len(journal.lines(recording.run, "request").ours))
 
 
 def _arrivals_told(recording: Recording) -> bool:
