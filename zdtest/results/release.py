@@ -137,11 +137,11 @@ class Release:
         )
 
 
-def named(label: str) -> str:
+def named(label: str, what: str = "label") -> str:
     """Return the label; raises ConfigError for one that is no file's name."""
     if not _LABEL.fullmatch(label):
         raise ConfigError(
-            f"label {label!r}: expected letters, digits and . _ + -, a hundred at the most"
+            f"{what} {label!r}: expected letters, digits and . _ + -, a hundred at the most"
         )
     return label
 
