@@ -34,12 +34,15 @@ class Plan:
     settle: float
     old_version: str | None
     new_version: str | None
+    name: str = ""
+    """What releases know the run by, "" for what it was of: ``command`` or ``duration``."""
 
     def as_dict(self) -> dict[str, object]:
         """Return what the manifest tells of it."""
         return {
             "strategy": "command" if self.command else "duration",
             "command": list(self.command) or None,
+            "test": self.name or None,
             "old_version": self.old_version,
             "new_version": self.new_version,
             "slo": self.slo.as_dict(),

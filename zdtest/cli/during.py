@@ -36,6 +36,7 @@ def add_during(verb: argparse.ArgumentParser) -> None:
     add("--channels", default=channel.DEFAULT, metavar="SPEC", help=_channels_help())
     add("--slo", default="", metavar="PROMISES", help=SLO_HELP)
     add("--out", type=Path, metavar="DIR", help="the run's folder (default reports/<time>-during)")
+    add("--name", metavar="NAME", help="what releases know the run by (default: command)")
     add("--duration", metavar="TIME", help="measure for so long, in place of a command")
     add("--new-version", metavar="V", help="what the new version calls itself; it must be seen")
     add("--old-version", metavar="V", help="what the old version calls itself")
@@ -70,6 +71,7 @@ def during(options: argparse.Namespace) -> int:
     from zdtest import during as work
     from zdtest.command import expect_command
     from zdtest.judging.slo import Slo
+    from zdtest.results.release import named
     from zdtest.run import fresh
     from zdtest.sending.preflight import path_of
 
@@ -91,6 +93,7 @@ def during(options: argparse.Namespace) -> int:
         limit=_seconds(options, "command_timeout", least=0.1),
         baseline=_seconds(options, "baseline"),
         settle=_seconds(options, "settle"),
+        name=named(options.name, "--name") if options.name is not None else "",
         old_version=options.old_version,
         new_version=options.new_version,
     )
