@@ -348,14 +348,6 @@ def _arrivals_told(recording: Recording) -> bool:
     return bool(len(journal.lines(recording.run, "request").ours))
 
 
-def _arrivals_told(recording: Recording) -> bool:
-    """Whether a journal is there that tells which requests came to the app."""
-    journal = recording.journal
-    if journal is None or recording.manifest.get("journal"):
-        return journal is not None
-    return bool(len(journal.lines(recording.run, "request").ours))
-
-
 def _changed(life: Life, until: float) -> float:
     """Return when the life's state last changed, before `until`."""
     times = (life.started, life.ready, life.told, life.gone)
