@@ -261,7 +261,7 @@ def _requests(evidence: Evidence) -> Iterator[str]:
     if not window.marked or found >= needed:
         return
     few = f"only {found} requests fell inside the deploy window, needs {needed}"
-    if window.ended:
+    if window.ended and len(evidence.samples):
         few += f": it took {written(window.end - window.begin)}; let the command wait until the "
         few += f"deploy is over{_faster(evidence, needed / found if found else 0.0)}"
     yield few
