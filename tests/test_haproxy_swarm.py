@@ -180,10 +180,16 @@ def own(tmp_path: Path) -> Iterator[Path]:
         threading.Thread(target=engine.serve_forever, daemon=True).start()
         argv = [sys.executable, str(READ_ONLY), "engine/sock", "own.sock"]
         with subprocess.Popen(argv, cwd=tmp_path) as process:
-            probe.until("a socket", lambda: "" if there.exists() else "none", timeout=5)
+            probe.until("who listens", lambda: not_listening(there), timeout=10)
             yield there
             process.terminate()
         engine.shutdown()
+
+
+def not_listening(path: Path) -> str:
+    with socket.socket(socket.AF_UNIX) as one:
+        # It is there from bind on, and listens a moment later.
+        return os.strerror(number) if (number := one.connect_ex(str(path))) else ""
 
 
 def asked(own: Path, method: str, path: str) -> tuple[int, str]:

@@ -167,7 +167,7 @@ def test_a_channels_text_is_looked_for_in_its_bodies_alone(
     server: ScriptedServer, tmp_path: Path, more: tuple[str, ...]
 ) -> None:
     channels = "new=1#he%6Clo,reused=1#price%2C|hell,idle=1#price,write=1"
-    options = ["--channels", channels, "--rate", "60", "--run-time", "2s", *more]
+    options = ["--channels", channels, "--rate", "60", "--run-time", "4s", *more]
     code, out, err = Process(server.port, *options, "--zd-out", "run", cwd=tmp_path).end()
     assert code == 1, out + err
     samples = Recording.read(tmp_path / "run").samples

@@ -16,6 +16,7 @@ programs.
 from __future__ import annotations
 
 import inspect
+import signal
 import sys
 import time
 from typing import Any
@@ -74,6 +75,7 @@ def _options(parser: Any) -> None:
 def _check(environment: Any, **_: Any) -> None:
     """Refuse options that mean nothing before anything runs; a web page may still name the host."""
     global _master, _worker
+    _interrupt_where_it_is_awaited()
     options = environment.parsed_options
     if isinstance(environment.runner, WorkerRunner):
         # What it sends is the master's to say.
@@ -93,6 +95,12 @@ def _check(environment: Any, **_: Any) -> None:
     inspect.stack()
     # Importing all this took seconds that the loop's clock has not seen; timers would run early.
     gevent.get_hub().loop.update_now()
+
+
+def _interrupt_where_it_is_awaited() -> None:
+    """Have Ctrl-C end Locust's own waiting, never a request half sent, which would count as lost."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        gevent.signal_handler(signal.SIGINT, gevent.kill, gevent.getcurrent(), KeyboardInterrupt)
 
 
 class ZeroDowntime(User):  # type: ignore[misc]
