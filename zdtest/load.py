@@ -98,7 +98,7 @@ def _check(environment: Any, **_: Any) -> None:
 
 
 def _interrupt_where_it_is_awaited() -> None:
-    """Have Ctrl-C end Locust's own waiting, never a request half sent, which would count as lost."""
+    """Have Ctrl-C end Locust's own waiting, never a request half sent: that would count as lost."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         gevent.signal_handler(signal.SIGINT, gevent.kill, gevent.getcurrent(), KeyboardInterrupt)
 
