@@ -376,6 +376,38 @@ def test_scenarios_that_were_measured_otherwise_are_told(tmp_path: Path) -> None
     ]
 
 
+def test_a_channel_that_was_asked_otherwise_is_told_setting_by_setting(tmp_path: Path) -> None:
+    slow = {"path": "/report", "share": 0.5, "think": 2.0}
+    for name, repeat, told in (
+        ("old", 0, {"new": {"path": "/", "share": 1 / 3, "timeout": 5.0}}),
+        ("old", 1, {"new": {"path": "/", "share": 0.25, "timeout": 5.0}}),
+        ("new", 0, {"new": {"path": "/", "share": 0.5, "timeout": 5.0}, "slow": slow}),
+    ):
+        synthetic.run(tmp_path / name / str(repeat), requests=500, manifest={"channels": told})
+        judged(tmp_path / name / str(repeat), LENIENT)
+    found = compare(*(Release.read(tmp_path / name) for name in ("old", "new")))
+    (pairs,) = found.configuration.values()
+    assert pairs == {
+        "channel new share": ("0.25 or 0.333", "0.5"),
+        "channel slow": ("", "path /report, share 0.5, think 2"),
+    }
+    assert "channel slow: not set -> path /report, share 0.5, think 2: " in found.text()
+
+
+def test_two_runs_are_compared_as_two_releases_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = run(tmp_path, "old")
+    new = run(tmp_path, "new", outages=[(2, 2.1, "refused", None)])
+    assert main(["compare", str(old), str(new)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"{old} -> {new}"
+    assert lines[1].startswith("worse: custom_lb hardened rolling: verdict: ✓ holds 1 of 1 -> ✕")
+    (new / "verdict.json").unlink()
+    assert main(["compare", str(old), str(new)]) == 2
+    assert "no verdict.json" in capsys.readouterr().err
+
+
 def test_a_release_has_a_name_and_a_run(tmp_path: Path) -> None:
     release = Release.of("v1", [run(tmp_path, "a")])
     for label in ("../x", "", "a b", "x" * 101):

@@ -18,6 +18,7 @@ from zdtest.report import write_index, write_report
 from zdtest.report.overview import claims_section
 from zdtest.results.claims import CLAIMS, DOCUMENTS
 from zdtest.results.overview import as_json, claims, markdown, ways
+from zdtest.results.release import scenario
 from zdtest.results.result import FIELDS, Result, read_all, worst
 from zdtest.run import judged
 
@@ -236,6 +237,38 @@ def test_hostile_words_stay_words(made: Made, tmp_path: Path) -> None:
     assert page.count("<script>") == 1, "its own"
     assert "alert(1)</script>" not in page
     assert json.dumps(as_json(results, unread), default=str)
+
+
+OWN = {"topology": None, "variant": None, "strategy": "command", "test": None, "claim": None}
+"""What the manifest of somebody's own stack tells."""
+
+
+def test_runs_of_ones_own_stack_are_a_table_of_their_own(made: Made) -> None:
+    results, _ = read_all([made("a", manifest=OWN), made("b", outages=BROKEN, manifest=OWN)])
+    lines = markdown(results).splitlines()
+    assert lines[0] == "## Runs"
+    assert not any("Claims" in line or "Ways" in line for line in lines), "they would be empty"
+    good, bad = ([cell.strip() for cell in line.split("|")] for line in lines[4:6])
+    assert good[1:6] == ["✓ holds", "a", "command", "0 of 1,000", "none"]
+    assert bad[1:5] == ["✕ broken", "b", "command", "20 of 1,000"]
+    assert float(bad[5]) > 90
+    assert bad[6].count("→") == 2
+    assert "20 of 1000 requests failed" in bad[7]
+    assert "20 unknown: nothing that was written down explains it: 20 refused" in bad[7]
+
+
+def test_a_run_that_was_named_is_known_by_its_name(made: Made) -> None:
+    shop = {**OWN, "test": "shop"}
+    results, _ = read_all([made("a", manifest=OWN), made("b", manifest=shop)])
+    assert sorted(map(scenario, results)) == ["command", "shop"]
+    assert "| b | shop |" in markdown(results)
+
+
+def test_a_text_of_no_run_says_so(made: Made) -> None:
+    assert markdown([]) == "No run was judged.\n"
+    results, _ = read_all([made("a")])
+    assert "## Runs" not in markdown(results), "a topology's are among the ways"
+    assert markdown(results, ["b: no verdict.json"]).endswith("- not read: b: no verdict.json\n")
 
 
 def test_ways_are_drawn_around_the_switch_and_told_in_words(made: Made, tmp_path: Path) -> None:

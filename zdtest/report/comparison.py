@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from zdtest.report.number import count, html
-from zdtest.results.compare import REPEATS, Change, Comparison, Pair, told
+from zdtest.results.compare import REPEATS, Change, Comparison
+from zdtest.results.settings import Pair, told
 
 LABEL = 40
 """Letters of a release's label that a page shows."""

@@ -24,6 +24,7 @@ from zdtest.judging.interval import at_most
 from zdtest.results.overview import SIGNS
 from zdtest.results.release import Release
 from zdtest.results.result import WORDS, Result
+from zdtest.results.settings import Pair, differing, otherwise, told
 
 REPEATS = 5
 """Runs on each side below which nothing is said of what differs from run to run anyway."""
@@ -47,10 +48,6 @@ _LEAST = 1e-99
 
 _COUNTS = 45.0
 """What is e^45 times less likely than the first of its tail adds nothing that could be told."""
-
-
-Pair = tuple[str, str]
-"""What it was, and what it is; "" where nothing was told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,11 +182,6 @@ class Comparison:
         }
 
 
-def told(name: str, value: str) -> str:
-    """Return the value of a setting, or what it means that there is none."""
-    return value or ("the default" if name.startswith("promise ") else "not set")
-
-
 def compare(old: Release, new: Release) -> Comparison:
     """Return what differs between them, scenario by scenario."""
     before, after = old.scenarios(), new.scenarios()
@@ -203,7 +195,7 @@ def compare(old: Release, new: Release) -> Comparison:
         same += not found and not _unproved(before[name], after[name])
         if min(len(before[name]), len(after[name])) < REPEATS:
             untold.append(name)
-        pairs = _differing(old.configuration.get(name, {}), new.configuration.get(name, {}))
+        pairs = otherwise(old.configuration.get(name, {}), new.configuration.get(name, {}))
         settings |= {name: pairs} if pairs else {}
     return Comparison(
         old=old,
@@ -215,18 +207,13 @@ def compare(old: Release, new: Release) -> Comparison:
         untold=tuple(untold),
         unproved=tuple(name for name in both if _unproved(before[name], after[name])),
         timed=sum(_timed(before[name], after[name]) for name in both),
-        environment=_differing(old.environment, new.environment),
+        environment=differing(old.environment, new.environment),
         configuration=settings,
     )
 
 
 def _change(one: Change) -> dict[str, object]:
     return {"scenario": one.scenario, "what": one.what, "says": one.says}
-
-
-def _differing(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, Pair]:
-    pairs = {name: (old.get(name, ""), new.get(name, "")) for name in sorted({*old, *new})}
-    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def _changes(name: str, old: Sequence[Result], new: Sequence[Result]) -> Iterable[Change]:

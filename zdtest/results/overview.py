@@ -205,26 +205,56 @@ def as_json(results: Sequence[Result], unread: Sequence[str] = ()) -> dict[str, 
 
 
 def markdown(results: Sequence[Result], unread: Sequence[str] = ()) -> str:
-    """Return claims and ways as two tables of GitHub's Markdown."""
-    lines = ["## Claims", ""]
-    lines += _table(
-        ("claim", "what it says", "as documented", "hardened", "why"),
-        [
-            (
-                one.claim.id,
-                one.claim.words,
-                _sign(one.verdict("documented")),
-                _sign(one.verdict("hardened")),
-                one.why("documented") or one.why("hardened"),
-            )
-            for one in claims(results)
-        ],
-    )
-    lines += ["", "## Ways to deploy", ""]
+    """Return claims, ways and runs of nobody's topology as tables of GitHub's Markdown.
+
+    A table of nothing is left out.
+    """
+    judged = [
+        (
+            one.claim.id,
+            one.claim.words,
+            _sign(one.verdict("documented")),
+            _sign(one.verdict("hardened")),
+            one.why("documented") or one.why("hardened"),
+        )
+        for one in claims(results)
+    ]
+    heads = ("claim", "what it says", "as documented", "hardened", "why")
+    lines = _titled("Claims", heads, judged)
     heads, shows = zip(*COLUMNS, strict=True)
-    lines += _table(heads, [tuple(show(way) for show in shows) for way in ways(results)])
-    lines += ["", *(f"- not read: {_cell(one)}" for one in unread)] if unread else []
-    return "\n".join(lines) + "\n"
+    deployed = [tuple(show(way) for show in shows) for way in ways(results)]
+    lines += _titled("Ways to deploy", heads, deployed)
+    own = [_run(one) for one in results if not one.topology]
+    lines += _titled("Runs", RUN, own)
+    lines += [f"- not read: {_cell(one)}" for one in unread]
+    return "\n".join(lines or ["No run was judged."]).rstrip() + "\n"
+
+
+RUN = (
+    *("verdict", "run", "of", "failed", "downtime ms"),
+    *("p99 ms, before → in the deploy → after", "why"),
+)
+"""What the columns of the runs are called."""
+
+
+def _run(one: Result) -> tuple[str, ...]:
+    """Return the run as a line of them."""
+    known = (f"{count} {name}" for name, count in one.causes.items() if name != "unknown")
+    unknown = one.causes.get("unknown")
+    seen = f"{unknown} unknown: {one.seen}" if unknown else ""
+    return (
+        _sign(one.verdict),
+        one.run,
+        one.test or one.strategy,
+        f"{one.failed:,} of {one.requests:,}",
+        _ms(one.downtime[1]) if one.failed else "none",
+        " → ".join(map(_ms, (*one.p99, one.p99_after))),
+        "; ".join(filter(None, (one.reason, *known, seen))),
+    )
+
+
+def _titled(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [f"## {title}", "", *_table(heads, rows), ""] if rows else []
 
 
 SIGNS = {"holds": "✓ holds", "broken": "✕ broken", "inconclusive": "? inconclusive"}

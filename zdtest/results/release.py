@@ -80,17 +80,20 @@ class Release:
 
     @classmethod
     def read(cls, path: Path) -> Release:
-        """Return the release in that file, or that of the runs in that folder.
+        """Return the release in that file, or that of the runs in that folder, or of that run.
 
         Raises RecordingError where there is none, or one that is damaged or of another schema.
         """
+        if (path / "manifest.json").is_file():
+            return cls.of(str(path), [path])
         if path.is_dir():
             return cls.of(str(path), runs_in(path))
         try:
             told = json.loads(path.read_text("utf-8"))
         except FileNotFoundError as error:
             raise RecordingError(
-                f"no release at {path}: expected a file of `zdtest release`, or a folder of runs"
+                f"no release at {path}: expected a file of `zdtest release`, a folder of runs, or "
+                "a run"
             ) from error
         except (OSError, RecursionError, ValueError) as error:
             raise RecordingError(f"damaged {path}: {error}") from error
@@ -179,7 +182,7 @@ def _settings(manifest: Mapping[str, Any]) -> Facts:
     told: dict[str, object] = {"rate": manifest.get("rate")}
     for name, channel in _items(manifest.get("channels")):
         about = {key: value for key, value in _items(channel) if key in _CHANNEL and value}
-        told[f"channel {name}"] = ", ".join(f"{key} {_short(about[key])}" for key in sorted(about))
+        told |= {f"channel {name} {key}": _short(about[key]) for key in sorted(about)}
     for name, value in _items(manifest.get("parameters")):
         told[f"parameter {name}"] = json.dumps(value, sort_keys=True)
     usual = Slo().as_dict()
@@ -203,7 +206,7 @@ def _short(value: object) -> str:
 def _together(told: Sequence[Facts]) -> Facts:
     """Return what all of them tell, each with all the values that it has."""
     names = sorted({name for one in told for name in one})
-    return {name: ", ".join(sorted({one[name] for one in told if name in one})) for name in names}
+    return {name: " or ".join(sorted({one[name] for one in told if name in one})) for name in names}
 
 
 _KINDS = get_type_hints(Result)

@@ -80,6 +80,10 @@ class Result:
     """Bytes that the app's instances held at the most during the deploy."""
     memory_ratio: float | None = None
     """That to what they held before it."""
+    p99_after: float | None = None
+    """In the quiet time after the deploy."""
+    seen: str = ""
+    """What the client saw of the failures whose cause is unknown, in words."""
     expected: tuple[str, ...] = ()
     """The causes that were known beforehand: one of them is to blame for nearly all that failed."""
 
@@ -217,6 +221,8 @@ def _result(folder: Path, manifest: Mapping[str, Any], verdict: Mapping[str, Any
         rate=_number(manifest.get("rate")),
         memory=_number(memory.get("peak_bytes")),
         memory_ratio=_number(memory.get("ratio")),
+        p99_after=_number((phases.get("settle") or {}).get("p99_ms")),
+        seen=str((verdict["blame"].get("unknown") or {}).get("says") or ""),
         expected=tuple(map(str, manifest.get("causes") or ())),
     )
 
