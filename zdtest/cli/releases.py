@@ -104,7 +104,7 @@ def add_compare(verb: argparse.ArgumentParser) -> None:
     """Add its options."""
     for name, what in (("old", "the release before"), ("new", "the one to judge")):
         verb.add_argument(
-            name, type=Path, help=f"{what}: a file of `zdtest release` or a folder of runs"
+            name, type=Path, help=f"{what}: a file of `zdtest release`, a folder of runs, or a run"
         )
     verb.add_argument("--format", choices=("text", "json"), default="text", help="(default: text)")
     verb.add_argument(
