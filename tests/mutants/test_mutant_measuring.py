@@ -6,6 +6,7 @@ and of the journal are made by hand.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import time
@@ -30,8 +31,10 @@ from zdtest.records.sample import Outcome
 pytestmark = pytest.mark.alone
 
 PROMISED = Slo(p99_ratio=None, p99_over=None, min_requests=30)
-PATIENT = Slo(p99_ratio=None, p99_over=None, slow=None, hole=3.0, stall=3.0, min_requests=30)
-"""The same, of a load that stands still for a while because the machine does."""
+PATIENT = dataclasses.replace(PROMISED, slow=None, hole=3.0, stall=3.0, stale=None)
+"""The same, of a load that stands still for a while because the machine does.
+
+The ground truth is of one version all along."""
 
 RATE = 60.0
 RESETS: Mapping[str, Any] = {"kind": "close_first_attempt", "at": 0.5, "for": 0.5}
