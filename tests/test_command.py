@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from own_stack import until
 
 from zdtest.command import Command, expect_command
-from zdtest.errors import ConfigError, DeployFailed
+from zdtest.engine import reaper
+from zdtest.errors import CommandError, ConfigError, DeployFailed
 from zdtest.progress import Progress
 
 
@@ -47,10 +50,10 @@ def test_a_command_on_the_path_or_by_its_path_is_accepted():
     expect_command(["/bin/sh"])
 
 
-def test_a_file_that_is_no_program_fails_the_deploy(tmp_path):
+def test_a_file_that_is_no_program_is_no_deploy_that_failed(tmp_path):
     (tmp_path / "garbled").write_text("no program at all\n")
     (tmp_path / "garbled").chmod(0o755)
-    with pytest.raises(DeployFailed, match=r"garbled: Exec format error$"):
+    with pytest.raises(CommandError, match=r"garbled: Exec format error: expected"):
         command(tmp_path, str(tmp_path / "garbled"))
 
 
@@ -84,6 +87,81 @@ def test_one_that_ignores_the_signal_is_killed(tmp_path, monkeypatch):
     one.end(signal.SIGTERM)
     with pytest.raises(DeployFailed, match="was ended by SIGKILL"):
         one.finish(5, nothing)
+
+
+@pytest.fixture
+def deaf(tmp_path, monkeypatch) -> Iterator[str]:
+    """A command that ignores every signal it can; it ends with the test."""
+    monkeypatch.setattr("zdtest.command._GRACE", 0.3)
+    script, pid = tmp_path / "deaf.sh", tmp_path / "deaf.pid"
+    text = "trap '' HUP INT TERM; echo $$ > {}; echo deaf; while :; do sleep 0.05; done\n"
+    script.write_text(text.format(pid))
+    yield f"sh {script}"
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(int(pid.read_text()), signal.SIGKILL)
+
+
+def lives(tmp_path: Path) -> bool:
+    return reaper.find(int((tmp_path / "deaf.pid").read_text())) is not None
+
+
+def test_who_ignores_sigterm_is_killed_though_the_command_itself_has_ended(tmp_path, deaf):
+    one = shell(tmp_path, f"{deaf}; echo after")
+    until(lambda: one.tail() == "deaf")
+    began = time.monotonic()
+    one.end(signal.SIGTERM)
+    assert 0.3 <= time.monotonic() - began < 5
+    assert not lives(tmp_path)
+    with pytest.raises(DeployFailed, match="was ended by SIGTERM"):
+        one.finish(5, nothing)
+
+
+def test_who_heeds_the_signal_is_not_waited_for_any_longer(tmp_path):
+    one = shell(tmp_path, "sleep 20 & echo begun; sleep 20; echo after")
+    until(lambda: one.tail() == "begun")
+    began = time.monotonic()
+    one.end(signal.SIGTERM)
+    assert time.monotonic() - began < 2
+
+
+def test_what_has_a_session_of_its_own_is_not_ended_with_it(tmp_path, deaf):
+    one = shell(tmp_path, f"setsid {deaf} & sleep 20")
+    until(lambda: one.tail() == "deaf")
+    one.end(signal.SIGTERM)
+    assert lives(tmp_path)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_what_a_shell_or_nohup_made_deaf_outlives_ctrl_c_and_a_hangup(tmp_path, deaf, number):
+    """As without us: they are passed on, and what has ignored them is no deploy at work."""
+    one = shell(tmp_path, f"{deaf} & sleep 20")
+    until(lambda: one.tail() == "deaf")
+    one.end(number)
+    assert lives(tmp_path)
+
+
+def test_once_it_has_ended_nobody_gets_its_signals(tmp_path, monkeypatch):
+    """Its group's number may be somebody else's by then."""
+    one = shell(tmp_path, "sleep 20 & true")
+    one.finish(5, nothing)
+    monkeypatch.setattr(os, "killpg", lambda *told: pytest.fail(f"{told} signalled"))
+    one.end(signal.SIGTERM)
+
+
+def test_its_group_is_its_own_for_as_long_as_it_is_signalled(tmp_path, monkeypatch, deaf):
+    """The leader is not waited for before: a zombie keeps its number from being given away."""
+    one = shell(tmp_path, f"{deaf}; echo after")
+    until(lambda: one.tail() == "deaf")
+    there, killpg = [], os.killpg
+
+    def signalled(group: int, number: int) -> None:
+        there.append((number, reaper.state(group)))
+        killpg(group, number)
+
+    monkeypatch.setattr(os, "killpg", signalled)
+    one.end(signal.SIGTERM)
+    assert [number for number, _ in there] == [signal.SIGTERM, signal.SIGKILL]
+    assert there[1][1] == "Z"
 
 
 def test_the_signal_reaches_the_whole_group(tmp_path):

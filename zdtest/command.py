@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from zdtest.duration import written
-from zdtest.errors import ConfigError, DeployFailed, DeployTimeout
+from zdtest.engine import reaper
+from zdtest.errors import CommandError, ConfigError, DeployFailed, DeployTimeout
 from zdtest.progress import Progress
 
 _GRACE = 5.0
@@ -37,6 +38,11 @@ class Command:
 
     The output goes to a file and not to a pipe: what a deploy script leaves running keeps its
     output when we end, and is none of ours to end either.
+
+    It leads a process group. Its own process is waited for only once nobody of that group is
+    signalled any more: for so long its number is nobody else's, whoever has ended.
+
+    Raises CommandError when it cannot be executed.
     """
 
     def __init__(self, argv: Sequence[str], log: Path, *, progress: Progress) -> None:
@@ -54,8 +60,10 @@ class Command:
                     process_group=0,
                 )
         except OSError as error:
-            name = shlex.quote(self.argv[0])
-            raise DeployFailed(f"cannot run {name}: {error.strerror}") from error
+            raise CommandError(
+                f"cannot run {shlex.quote(self.argv[0])}: {error.strerror}: "
+                f"expected a program, or a script whose first line names one, as #!/bin/sh"
+            ) from error
 
     def finish(self, limit: float, tick: Callable[[], None]) -> None:
         """Return once it has exited 0, calling `tick` in between.
@@ -80,14 +88,34 @@ class Command:
             raise DeployFailed(f"the command {how}: {shlex.join(self.argv)}\n{self.tail()}")
 
     def end(self, number: signal.Signals) -> None:
-        """Pass the signal on to the command and its group; SIGKILL after five seconds."""
+        """Pass the signal on to the command and its group; SIGKILL to those there after 5 s.
+
+        SIGTERM asks all of them to end. SIGINT and SIGHUP ask the command: what is deaf to those
+        is what a shell put into the background and what ``nohup`` started, as a server that was
+        just deployed. That goes on once the command has ended, as it would without us.
+        """
+        if self._process.returncode is not None:
+            return  # waited for: the number of its group may be another one's by now
+        over = self._nobody if number is signal.SIGTERM else self._ended
         for one in (number, signal.SIGKILL):
-            if self._process.poll() is not None:
-                return
+            if over():
+                break
             with contextlib.suppress(OSError):  # another user's, as under sudo: not ours to end
                 os.killpg(self._process.pid, one)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(_GRACE)
+            until = time.monotonic() + _GRACE
+            while not over() and time.monotonic() < until:
+                time.sleep(_STEP)
+        if self._ended():
+            self._process.wait()
+
+    def _ended(self) -> bool:
+        """Return whether its own process has, which is still there to be waited for."""
+        flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        return os.waitid(os.P_PID, self._process.pid, flags) is not None
+
+    def _nobody(self) -> bool:
+        """Return whether nobody is left of its group."""
+        return not any(reaper.group(self._process.pid))
 
     def show(self, *, everything: bool = False) -> None:
         """Print the lines it has printed since the last time, or all that is left."""
@@ -104,7 +132,8 @@ class Command:
 
     def _print(self, output: bytes) -> None:
         self._progress.clear()
-        with contextlib.suppress(BrokenPipeError):  # nobody reads: no reason to stop measuring
+        # Nobody reads, as after a hangup, or the disk is full: no reason to stop measuring.
+        with contextlib.suppress(OSError):
             sys.stdout.flush()
             sys.stdout.buffer.write(output)
             sys.stdout.buffer.flush()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from zdtest.command import Command
-from zdtest.errors import DeployFailed, DeployTimeout, LoadFailed, ZdError
+from zdtest.errors import CommandError, DeployFailed, DeployTimeout, LoadFailed, ZdError
 from zdtest.interrupt import Interrupt, Stopped
 from zdtest.judging.slo import Slo
 from zdtest.judging.verdict import Verdict
@@ -90,10 +90,11 @@ def _measure(one: Run, plan: Plan, progress: Progress, troubles: list[ZdError]) 
         about: dict[str, object] = {}
         try:
             _deploy(one, plan, progress)
-        except DeployFailed as error:
+        except (DeployFailed, CommandError) as error:
             troubles.append(error)
             about["error"] = str(error).partition("\n")[0]
             about |= {"timed_out": True} if isinstance(error, DeployTimeout) else {}
+            about |= {"never_began": True} if isinstance(error, CommandError) else {}
         one.mark("deploy.end", **about)
 
 

@@ -8,6 +8,7 @@
      │   ├─ RecordingError    a run's folder that is missing, foreign, damaged or unwritable
      │   ├─ EngineError       a process or container did not start, become ready or stop
      │   │   └─ EngineMissing there is no engine here that could run it
+     │   ├─ CommandError      the deploy command could not be executed: no deploy began
      │   ├─ DeployFailed      the deploy command or strategy raised, timed out or exited non-zero
      │   │   └─ DeployTimeout it ran out of time, and was ended for it
      │   ├─ FaultError        a fault that took no effect, was not undone or never fired
@@ -44,6 +45,10 @@ class EngineError(ZdError):
 
 class EngineMissing(EngineError):
     """There is no engine on this machine that could run it; says what would bring one."""
+
+
+class CommandError(ZdError):
+    """The deploy command could not be executed: no deploy began, so none was given up either."""
 
 
 class DeployFailed(ZdError):

@@ -17,6 +17,7 @@ The standard library only, and little of it: this has to start quickly in any en
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import signal
@@ -56,7 +57,7 @@ def find(pid: int) -> Process | None:
     pid namespace: the pids in its labels would not be ours.
     """
     try:
-        state, session, began = _stat(pid)
+        state, _, _, session, began = _stat(pid)
     except (OSError, ValueError):
         return None
     return None if state in b"ZX" else Process(pid, began, session, _labels(pid))
@@ -72,14 +73,27 @@ def state(pid: int) -> str:
 
 def began(pid: int) -> int:
     """Return when the process started, in clock ticks; a zombie tells it too."""
-    return _stat(pid)[2]
+    return _stat(pid)[4]
 
 
-def _stat(pid: int) -> tuple[bytes, int, int]:
-    """Return state, session and start: fields 3, 6 and 22 of proc(5), after a name that lies."""
+def group(number: int) -> Iterator[int]:
+    """Yield the pid of every live process of that process group; zombies are none."""
+    for pid in _pids():
+        with contextlib.suppress(OSError, ValueError):
+            state, _, theirs, *_ = _stat(pid)
+            if theirs == number and state not in b"ZX":
+                yield pid
+
+
+def _pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+
+
+def _stat(pid: int) -> tuple[bytes, int, int, int, int]:
+    """Return state, parent, group, session and start, of proc(5): after a name that lies."""
     with open(f"/proc/{pid}/stat", "rb") as file:
         fields = file.read().rpartition(b")")[2].split()
-    return fields[0], int(fields[3]), int(fields[19])
+    return fields[0], int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19])
 
 
 def _labels(pid: int) -> dict[str, str]:
@@ -96,8 +110,8 @@ def _labels(pid: int) -> dict[str, str]:
 
 def processes() -> Iterator[Process]:
     """Yield every live process of this machine but our own."""
-    for name in os.listdir("/proc"):
-        if name.isdecimal() and int(name) != os.getpid() and (process := find(int(name))):
+    for pid in _pids():
+        if pid != os.getpid() and (process := find(pid)):
             yield process
 
 
