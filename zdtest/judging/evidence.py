@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     Rows = NDArray[np.intp]
     Ints = NDArray[np.int64]
 
-_CONTROL, _STREAM = CHANNELS.index("control"), CHANNELS.index("stream")
+_CONTROL = CHANNELS.index("control")
 _PASSING = (Outcome.ok, Outcome.unsent)
 
 
@@ -172,14 +172,21 @@ class Evidence:
         """Return those of the rows that are on these channels."""
         return rows[self._on(channels)[self.samples.channel[rows]]]
 
-    def timed(self, channels: tuple[str, ...], only: int | None = None) -> Bools:
-        """Return which samples are ok replies whose latency counts: those of `stream` have none."""
-        on = self._on(channels)
-        on[_STREAM] = False
-        chosen: Bools = on[self.samples.channel] & (self.samples.outcome == Outcome.ok)
+    def replied(self, channels: tuple[str, ...], only: int | None = None) -> Bools:
+        """Return which samples of these channels (and that phase, else all) are ok replies."""
+        chosen: Bools = self._on(channels)[self.samples.channel]
+        chosen &= self.samples.outcome == Outcome.ok
         if only is not None:
             chosen &= self.phase == only
         return chosen
+
+    def timed(self, channels: tuple[str, ...], only: int | None = None) -> Bools:
+        """Return which of those have a latency to be ranked with others.
+
+        A message of a stream comes when it comes: it is late once the stream was silent for too
+        long, but not quick because the next one happened to be near.
+        """
+        return self.replied(tuple(name for name in channels if name != "stream"), only)
 
     @staticmethod
     def _on(channels: tuple[str, ...]) -> Bools:
@@ -190,7 +197,7 @@ class Evidence:
         if self.slo.slow is None:
             return np.empty(0, np.intp)
         beyond = self.excess > round(self.slo.slow * 1e6)
-        return np.flatnonzero(beyond & self.timed(channels) if beyond.any() else beyond)
+        return np.flatnonzero(beyond & self.replied(channels) if beyond.any() else beyond)
 
     def outages(self, channels: tuple[str, ...]) -> list[Outage]:
         """Return the outages of these channels, whatever they prove."""

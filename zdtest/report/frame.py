@@ -87,6 +87,11 @@ class Frame:
         return (SLOW if told is None else told) * 1e3
 
     @cached_property
+    def slow(self) -> Flags:
+        """Which rows are ok replies slower than that, messages of a stream among them."""
+        return np.asarray(self.judged & ~self.failed & (self.waited_ms > self.slow_ms))
+
+    @cached_property
     def channels(self) -> list[str]:
         """The channels that were to be sent, in their usual order, the control last."""
         seen = {CHANNELS[code] for code in np.unique(self.samples.channel)}

@@ -63,8 +63,7 @@ def lane(frame: Frame, channel: str, columns: int) -> pd.DataFrame:
     place = np.minimum((frame.at[rows] / wide).astype(np.int64), pieces - 1)
     total = np.bincount(place, minlength=pieces)
     failed = np.bincount(place[frame.failed[rows]], minlength=pieces)
-    late = frame.timed[rows] & (frame.waited_ms[rows] > frame.slow_ms)
-    slow = np.bincount(place[late], minlength=pieces)
+    slow = np.bincount(place[frame.slow[rows]], minlength=pieces)
     used = np.flatnonzero(total)
     return pd.DataFrame(
         {
