@@ -26,7 +26,18 @@ _SHOWN = 5
 def reasons(evidence: Evidence) -> list[str]:
     """Return everything that keeps the run from proving that its promises hold."""
     rules = (
-        *(_interrupted, _trailer, _damage, _workers, _numbers, _schedule, _rate, _generator),
+        *(
+            _interrupted,
+            _ended,
+            _asleep,
+            _trailer,
+            _damage,
+            _workers,
+            _numbers,
+            _schedule,
+            _rate,
+            _generator,
+        ),
         *(_deploy, _watched, _version, _unchanged, _settled, _requests, _channels),
         *(_journal, _proxy),
     )
@@ -66,6 +77,20 @@ def _interrupted(evidence: Evidence) -> Iterator[str]:
             by, at = mark.about.get("by", "somebody"), mark.at - evidence.began
             when = f" at +{at:.3f} s" if len(evidence.samples) else " before the first request"
             yield f"the run was interrupted by {by}{when}"
+
+
+def _ended(evidence: Evidence) -> Iterator[str]:
+    """A load that somebody ended closes its recording as one does that was to end then."""
+    for mark in evidence.recording.marks:
+        if mark.name == "load.failed":
+            yield f"{mark.about.get('why', 'the load failed')} at +{mark.at - evidence.began:.3f} s"
+
+
+def _asleep(evidence: Evidence) -> Iterator[str]:
+    """The clock of the schedule stands still while the machine is suspended; users' does not."""
+    for mark in evidence.recording.marks:
+        if mark.name == "machine.suspended":
+            yield f"the machine was suspended for {mark.about.get('seconds')} s: nothing was sent"
 
 
 def _trailer(evidence: Evidence) -> Iterator[str]:
@@ -169,10 +194,18 @@ def _deploy(evidence: Evidence) -> Iterator[str]:
         yield "no deploy was marked in this run (deploy.begin)"
     elif not evidence.window.ended:
         yield "the deploy's end was not marked (deploy.end)"
+    elif never := _never_began(evidence):
+        yield f"the deploy never began: {never}"
     elif evidence.failure and evidence.slo.deploy == "done":
         yield f"the deploy failed: {evidence.failure}"
     elif evidence.failure and evidence.timed_out:
         yield f"nobody gave the deploy up, we ended it: {evidence.failure}"
+
+
+def _never_began(evidence: Evidence) -> str:
+    """Return why a deploy's command could not be executed, "" where each could."""
+    ends = (mark.about for mark in evidence.recording.marks if mark.name == "deploy.end")
+    return next((str(about.get("error")) for about in ends if about.get("never_began")), "")
 
 
 def _watched(evidence: Evidence) -> Iterator[str]:
