@@ -38,7 +38,7 @@ def reasons(evidence: Evidence) -> list[str]:
             _rate,
             _generator,
         ),
-        *(_deploy, _watched, _version, _unchanged, _settled, _requests, _channels),
+        *(_generator, _deploy, _watched, _version, _unchanged, _settled, _requests, _channels),
         *(_journal, _proxy),
     )
     return [reason for rule in rules for reason in rule(evidence)]
