@@ -3,85 +3,42 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 
 import numpy as np
 import pytest
 from account import UNINTERRUPTED
 from in_the_shop import Shop
+from shop_faults import (
+    Disturbance,
+    ManagerKilled,
+    Unheard,
+    addresses,
+    known,
+    manages_only,
+    node_cut_off,
+    node_drained,
+    node_killed,
+    product_frozen,
+    product_killed,
+)
 from test_swarm_shop import CLIENTS, PAGE, QUICK, READ
 
-from zdtest import SloViolation
-from zdtest.engine import probe
-from zdtest.faults.proof import Heal
+from zdtest import DeployFailed, SloViolation
+from zdtest.strategies import scripted
 
 HEALED = dataclasses.replace(UNINTERRUPTED, stale=None)
+# Where users meet nobody, blame cannot tell: the ingress has no log of requests, and the services
+# behind the front, whose journal is their own, pass for servers that never got ready. Those
+# scenarios carry no `causes`.
 # Each answer takes a while, so that who dies has some in hand.
 WORKING = {"v1": {"product": "slow:200"}}
-FIREWALL = ("INPUT", "-i", "eth0"), ("OUTPUT", "-o", "eth0"), ("FORWARD", "-i", "eth0")
-
-
-@dataclasses.dataclass(frozen=True)
-class Disturbance:
-    """Something happens to the swarm; it is over once the swarm has healed itself."""
-
-    act: Callable
-
-    @property
-    def name(self) -> str:
-        return self.act.__name__
-
-    def inject(self, stack):
-        """Return once it has happened, which is what `act` does; the heal awaits the swarm's."""
-        before = stack.instance("product.1")
-        self.act(stack)
-
-        def heal() -> None:
-            if stack.engine.fate(before) or stack.engine.frozen(before):
-                probe.until(
-                    "another product.1",
-                    lambda: "not yet" if stack.instance("product.1") == before else "",
-                    timeout=60,
-                )
-            stack.cluster.settle(timeout=90)
-
-        return Heal(heal)
-
-
-def product_killed(stack) -> None:
-    stack.engine.kill(stack.instance("product.1"))
-
-
-def product_frozen(stack) -> None:
-    stack.engine.signal(stack.instance("product.1"), "STOP")
-
-
-def node_of(stack, name: str):
-    """A worker on which a task of that stack runs."""
-    service = f"{name}_app"
-    on = {one.node for one in stack.cluster.tasks(service) if one.wanted == "running"}
-    return next(one for one in stack.cluster.nodes[1:] if one.name in on)
-
-
-def node_killed(stack) -> None:
-    stack.engine.kill(node_of(stack, "front").instance)
-
-
-def node_cut_off(stack) -> None:
-    node = node_of(stack, "front")
-    rules = " && ".join(f"iptables -I {' '.join(rule)} -j DROP" for rule in FIREWALL)
-    node.execute("sh", "-c", rules)
-
-
-def node_drained(stack) -> None:
-    name = node_of(stack, "front").name
-    stack.cluster.docker("node", "update", "--availability", "drain", name)
 
 
 @pytest.mark.full
 @pytest.mark.claim("2d", source="002", says="who dies is replaced, so nobody notices")
 @pytest.mark.topology("swarm_shop", variant="documented", releases=WORKING)
 @pytest.mark.xfail(raises=SloViolation, strict=True, reason="the front says that there is none")
+@pytest.mark.causes("app")
 def test_a_task_dies(zd):
     with (
         zd.load(rate=80, channels=READ, **QUICK),
@@ -112,6 +69,7 @@ def test_a_task_dies_hardened(zd):
 @pytest.mark.claim("2d", source="002", says="who stands still is replaced, so nobody notices")
 @pytest.mark.topology("swarm_shop", variant="documented")
 @pytest.mark.xfail(raises=SloViolation, strict=True, reason="the front waits for ever")
+@pytest.mark.causes("hung")
 def test_a_task_stands_still(zd):
     with (
         zd.load(rate=60, channels=READ, timeout="3s", **QUICK),
@@ -201,6 +159,94 @@ def test_a_node_is_drained_hardened(zd):
     ):
         zd.wait(2)
     zd.expect(HEALED)
+
+
+@pytest.mark.full
+@pytest.mark.claim("2d", source="002", says="the manager ends in an update, and nobody notices")
+@pytest.mark.topology("swarm_shop", variant="documented", entry=2)
+@pytest.mark.xfail(raises=SloViolation, strict=True, reason="it has tasks as well, like any node")
+def test_the_manager_dies(zd):
+    """Nobody replaces them, and the update stands still. With the manager both go on."""
+    with zd.load(rate=60, channels=f"new{PAGE}", timeout="3s", **QUICK):
+        with zd.fault(ManagerKilled(), at="started"):
+            with pytest.raises(DeployFailed, match="of the swarm: "):
+                zd.deploy("v2", scripted())
+            zd.wait(15)
+        assert zd.stack.cluster.settle(timeout=90)["front_app"] == "completed"
+    shop = Shop(zd)
+    assert_stood_still(shop)
+    assert "timeout" in shop.outcomes(shop.failed)
+    zd.expect(HEALED)
+
+
+@pytest.mark.full
+@pytest.mark.claim("2d", source="002", says="the same, where the manager has no tasks")
+@pytest.mark.topology("swarm_shop", variant="hardened", entry=2)
+def test_the_manager_dies_hardened(zd):
+    """The update stands still half-way, both versions serve, and the script waits for the end."""
+    manages_only(zd.stack)
+    with (
+        zd.load(rate=60, channels=CLIENTS, **QUICK),
+        zd.fault(ManagerKilled(), at="started", heal_after="15s"),
+    ):
+        zd.deploy("v2", scripted())
+    verdict = zd.expect(UNINTERRUPTED)
+    assert set(verdict.versions) == {"v1", "v2"}
+    assert verdict.writes.ok == verdict.writes.sent
+    assert_stood_still(Shop(zd))
+
+
+@pytest.mark.full
+@pytest.mark.claim("2d", source="002", says="two nodes lose touch in an update, and nobody notices")
+@pytest.mark.topology("swarm_shop", variant="documented", entry=2)
+@pytest.mark.xfail(raises=SloViolation, strict=True, reason="one goes on telling who is gone")
+def test_two_nodes_do_not_hear_each_other(zd):
+    """The third has no task in that network, so it passes nothing on; the manager sees all well."""
+    manages_only(zd.stack)
+    with (
+        zd.load(rate=60, channels=f"new{PAGE}", timeout="3s", **QUICK),
+        zd.fault(Unheard(), most="3m"),
+    ):
+        zd.deploy("v2", scripted())
+        stale = known(zd.stack) - addresses(zd.stack)
+        zd.wait(3)
+    assert stale
+    shop = Shop(zd)
+    # Of those that are told one is gone, or all: the swarm may start both elsewhere.
+    over = shop.mark("deploy.end")
+    asked = (shop.due > over) & (shop.due < over + 3)
+    assert np.mean(shop.failed[asked]) > 0.4
+    assert shop.outcomes(shop.failed & asked) == {"timeout"}
+    zd.expect(UNINTERRUPTED)
+
+
+@pytest.mark.full
+@pytest.mark.claim("2d", source="002", says="the same: the edge asks those whom it is told")
+@pytest.mark.topology("swarm_shop", variant="hardened", entry=2, replicas=3)
+def test_two_nodes_do_not_hear_each_other_hardened(zd):
+    """Three tasks, two on a node at the most: one of them always is where the edge hears of it."""
+    manages_only(zd.stack)
+    with zd.load(rate=60, channels=CLIENTS, **QUICK), zd.fault(Unheard(), most="3m"):
+        zd.deploy("v2", scripted())
+        stale = known(zd.stack) - addresses(zd.stack)
+        zd.wait(3)
+    assert stale
+    zd.expect(UNINTERRUPTED)
+
+
+def assert_stood_still(shop: Shop) -> None:
+    """Between the manager's end and its start no task was started or told to end."""
+    marks = shop.recording.marks
+    gone = shop.mark("fault.proven")
+    back = next(
+        mark.at
+        for mark in marks
+        if mark.at > gone
+        and (mark.name, mark.about.get("instance")) == ("process.started", "node1")
+    )
+    assert back - gone > 10
+    moved = ("app.started", "app.term")
+    assert not [mark for mark in marks if mark.name in moved and gone + 1 < mark.at < back]
 
 
 def assert_replaced(shop: Shop, name: str) -> None:

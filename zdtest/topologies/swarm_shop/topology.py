@@ -18,6 +18,7 @@ from zdtest.topology import Stack, Topology
 if TYPE_CHECKING:
     from zdtest.engine.swarm import Cluster
     from zdtest.engine.swarmhistory import SwarmHistory
+    from zdtest.engine.swarmnode import Node
 
 SERVICES = {"prod": "product", "coupon": "coupon", "front": "front"}
 """The document's stacks, in the order in which they depend on each other, and what their tasks are
@@ -31,6 +32,7 @@ NAMES = {
     "edge_ingress": "edge",
     "edge_haproxy": "proxy",
 }
+NODES = 3
 MISSING = "missing"
 """The release that nobody has built: its tag is on no node."""
 
@@ -63,11 +65,13 @@ class Shop(Services):
         boot: float,
         releases: Releases,
         deploys: Sequence[str],
+        entry: Node,
     ) -> None:
         super().__init__(engine, cluster, history, "front_app")
         self.folder = engine.folder.absolute() / "swarm_shop"
-        self.url = f"http://127.0.0.1:{cluster.manager.at(80)}"
+        self.url = f"http://127.0.0.1:{entry.at(80)}"
         self.said = ""
+        self._entry = entry
         self._edge = EDGES[variant] if variant == "hardened" or not cluster.ipvs else ""
         self._boot, self._releases, self._deploys = boot, releases, deploys
         self._version = ""
@@ -115,7 +119,8 @@ class Shop(Services):
         self._deploy(*SERVICES, timeout=_UP_WITHIN)
         if self._edge:
             file = self.folder / "edge" / "docker-stack.yml"
-            self.cluster.deploy("edge", file, env={"HERE": str(self.folder)})
+            there = f"node.hostname == {self._entry.name}"
+            self.cluster.deploy("edge", file, env={"HERE": str(self.folder), "ENTRY": there})
         self.cluster.settle(timeout=_UP_WITHIN)
         self.served()
 
@@ -137,7 +142,7 @@ class Shop(Services):
 
     def _asked(self, path: str) -> str:
         """Return what users get there, "" where it is not answered with 200."""
-        reply = probe.ask(self.cluster.manager.at(80), path)
+        reply = probe.ask(self._entry.at(80), path)
         return "" if isinstance(reply, str) or reply.status != 200 else reply.body
 
     def deploy(self, version: str, mark: Marker, *, timeout: float) -> None:
@@ -161,7 +166,9 @@ class Shop(Services):
                 raise EngineError(f"{service}: {state}\n{self._evidence()}")
 
     def _deploy(self, *stacks: str, timeout: float, replicas: int | None = None) -> None:
-        env = {} if replicas is None else {"REPLICAS": str(replicas)}
+        # The way back has to fit in as well.
+        env = {"WITHIN": str(int(timeout / 2))}
+        env |= {} if replicas is None else {"REPLICAS": str(replicas)}
         self.said = self._run(
             ["bash", "deploy.sh", _tag(self._version), *stacks], env, timeout=timeout
         )
@@ -194,6 +201,8 @@ def raised(
     deploys: Sequence[str] = ("front",),
     versions: Sequence[str] = ("v2",),
     releases: Releases | None = None,
+    entry: int = 1,
+    reserved: float = 0.0,
 ) -> Iterator[Stack]:
     """Yield the shop at `version`, each service with so many `replicas`.
 
@@ -202,20 +211,26 @@ def raised(
     images of `versions` are there to be deployed, to the stacks `deploys`; their tasks take `boot`
     seconds longer to start than they have to. `releases` are the sample app's releases by version
     and service, as ``{"v2": {"front": "crash", "product": "slow:50"}}``; ``missing`` is one that
-    nobody has built.
+    nobody has built. Users come in by the node number `entry`; the first one is the manager. Each
+    task of the front reserves that share of a node's memory, the document's 100 MB where it is 0.
     """
     for stack in deploys:
         if stack not in SERVICES:
             raise unknown("stack", stack, SERVICES)
     if not 1 <= replicas <= 6:
         raise ConfigError(f"replicas {replicas}: expected 1 to 6, two on a node")
+    if entry not in range(1, NODES + 1):
+        raise ConfigError(f"entry {entry}: expected a node, 1 to {NODES}")
+    if not 0 <= reserved <= 1:
+        raise ConfigError(f"reserved {reserved}: expected a share of a node's memory, 0 to 1")
     images = ("app", "haproxy")
-    with swarm(engine, 3, NAMES, images=images, publish=[80]) as (cluster, history):
+    with swarm(engine, NODES, NAMES, images=images, publish=[80]) as (cluster, history):
         cluster.tag("haproxy", "haproxy:2.6")
         kind: type[Shop] = Pinned
         env = _hardened(scale, boot)
         if variant == "documented":
             kind, env = Shop, {"REPLICAS": replicas, **_documented(scale)}
+        env = {**env, **_reserved(cluster, reserved)}
         shop = kind(
             engine,
             cluster,
@@ -225,6 +240,7 @@ def raised(
             boot=boot,
             releases=releases or {},
             deploys=deploys,
+            entry=cluster.nodes[entry - 1],
         )
         if variant == "hardened":
             _pin(shop.folder, replicas)
@@ -246,7 +262,7 @@ def _documented(scale: float) -> Mapping[str, object]:
 
 def _hardened(scale: float, boot: float) -> Mapping[str, object]:
     return {
-        "DELAY": _written(5 * scale),
+        "DELAY": _written(18 * scale),
         # Longer than it takes to find one ill and to end it: only then is it a failed update's.
         "MONITOR": _written(max(20 * scale, 8)),
         # A container's health is asked by starting a program in it, and HAProxy asks every half of
@@ -255,6 +271,15 @@ def _hardened(scale: float, boot: float) -> Mapping[str, object]:
         "DRAIN": _written(max(3 * scale, 1.5)),
         "START_PERIOD": _written(30 * scale + boot),
     }
+
+
+def _reserved(cluster: Cluster, share: float) -> Mapping[str, object]:
+    """Return what the front's stack file is told for its tasks to reserve so much of a node."""
+    if not share:
+        return {}
+    told = cluster.docker("node", "inspect", "self", "-f", "{{.Description.Resources.MemoryBytes}}")
+    amount = f"{int(int(told) * share)}b"
+    return {"RESERVED": amount, "LIMIT": amount}
 
 
 def _tag(version: str) -> str:
