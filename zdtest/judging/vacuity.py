@@ -14,7 +14,7 @@ from zdtest.percent import share
 from zdtest.records import crew
 from zdtest.records.numbering import Numbering
 from zdtest.records.recording import PROXY_LOG
-from zdtest.records.sample import CHANNELS, Outcome
+from zdtest.records.sample import CHANNELS, Mark, Outcome
 
 REACHED = 0.99
 """The share of the offered rate that must have been reached."""
@@ -26,20 +26,9 @@ _SHOWN = 5
 def reasons(evidence: Evidence) -> list[str]:
     """Return everything that keeps the run from proving that its promises hold."""
     rules = (
-        *(
-            _interrupted,
-            _ended,
-            _asleep,
-            _trailer,
-            _damage,
-            _workers,
-            _numbers,
-            _schedule,
-            _rate,
-            _generator,
-        ),
-        *(_generator, _deploy, _watched, _version, _unchanged, _settled, _requests, _channels),
-        *(_journal, _proxy),
+        *(_interrupted, _ended, _asleep, _trailer, _damage, _workers, _numbers, _schedule),
+        *(_rate, _generator, _deploy, _watched, _version, _unchanged, _settled, _requests),
+        *(_channels, _journal, _proxy),
     )
     return [reason for rule in rules for reason in rule(evidence)]
 
@@ -74,16 +63,21 @@ def ailing(evidence: Evidence) -> list[str]:
 def _interrupted(evidence: Evidence) -> Iterator[str]:
     for mark in evidence.recording.marks:
         if mark.name == "run.interrupted":
-            by, at = mark.about.get("by", "somebody"), mark.at - evidence.began
-            when = f" at +{at:.3f} s" if len(evidence.samples) else " before the first request"
-            yield f"the run was interrupted by {by}{when}"
+            by = mark.about.get("by", "somebody")
+            yield f"the run was interrupted by {by}{_when(evidence, mark)}"
 
 
 def _ended(evidence: Evidence) -> Iterator[str]:
     """A load that somebody ended closes its recording as one does that was to end then."""
     for mark in evidence.recording.marks:
         if mark.name == "load.failed":
-            yield f"{mark.about.get('why', 'the load failed')} at +{mark.at - evidence.began:.3f} s"
+            yield f"{mark.about.get('why', 'the load failed')}{_when(evidence, mark)}"
+
+
+def _when(evidence: Evidence, mark: Mark) -> str:
+    if not len(evidence.samples):
+        return " before the first request"
+    return f" at +{mark.at - evidence.began:.3f} s"
 
 
 def _asleep(evidence: Evidence) -> Iterator[str]:
