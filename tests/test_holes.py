@@ -11,6 +11,8 @@ import synthetic
 
 from zdtest.judging.slo import Slo
 from zdtest.judging.verdict import Verdict, judge
+from zdtest.records.arrows import RowWriter
+from zdtest.records.beside import RETRY
 from zdtest.records.recording import Recording
 
 UNTIMED = "p99_ratio=none,p99_over=none"
@@ -50,3 +52,102 @@ def test_a_stream_that_always_pauses_for_longer_is_told_how_to_say_so(judged):
     assert verdict.verdict == "broken"
     silent = "; stream was silent for 3.01s before the deploy too: where that is by design, "
     assert reason.endswith(f"{silent}stream~3.01s tells so, or promise slow=4s")
+
+
+# What could hide, and what was counted.
+
+
+@pytest.mark.parametrize(
+    ("slo", "stall"),
+    [
+        (f"hole=20ms,{UNTIMED}", (9.0, 9.08)),
+        (f"stall=1s,{UNTIMED}", (9.0, 9.9)),
+        (f"stall=1s,hole=500ms,{UNTIMED}", (9.0, 9.6)),
+    ],
+)
+def test_a_hole_counts_however_long_a_stall_may_be(judged, slo: str, stall: tuple[float, float]):
+    """What makes a measurement suspect and what could hide an outage are two bounds."""
+    fast = {"requests": 20_000, "rate": 1000.0}
+    verdict = judged(slo, stalls=[stall], **fast)
+    assert verdict.verdict == "inconclusive"
+    told = f"the load generator stalled for {(stall[1] - stall[0]) * 1e3:.0f} ms at +9.00"
+    assert told in verdict.reasons[0]
+    assert judged(slo, **fast).verdict == "holds"
+
+
+def test_a_stall_that_is_no_hole_is_still_suspect(judged):
+    verdict = judged(f"hole=1s,{UNTIMED}", stalls=[(9.0, 9.4)])
+    assert verdict.verdict == "holds"
+    assert verdict.suspect["stalled"]
+
+
+def test_what_was_only_under_way_when_the_deploy_went_by_does_not_make_up_the_requests(judged):
+    """Four hundred slow replies span a moment that two requests were due in."""
+    moment = {"deploy": (10.0, 10.01), "switch": 10.005}
+    verdict = judged(channels={"slow": 1.0}, think={"slow": 2.0}, journal=False, **moment)
+    assert verdict.phases["deploy"].requests > 400
+    assert verdict.verdict == "inconclusive"
+    assert "only 2 requests fell due inside the deploy window, needs 100" in verdict.reasons[0]
+
+
+# Two deploys.
+
+FIRST = ((4.0, "deploy.begin", {"version": "v2"}),)
+DONE = {"marks": [*FIRST, (5.0, "deploy.end", {"version": "v2"})]}
+FAILED = {"marks": [*FIRST, (5.0, "deploy.end", {"error": "b never became ready"})]}
+SECOND = {"deploy": (9.0, 12.0), "switch": 10.0}
+
+
+def test_a_deploy_that_failed_is_not_made_good_by_the_next_one(judged):
+    verdict = judged(UNTIMED, **FAILED, **SECOND)
+    assert verdict.verdict == "inconclusive"
+    assert verdict.reasons == ("inconclusive: the deploy failed: b never became ready",)
+    assert judged(UNTIMED, **DONE, **SECOND).verdict == "holds"
+
+
+def test_whoever_means_to_deploy_again_says_so(judged):
+    again = f"deploy=again,{UNTIMED}"
+    assert judged(again, **FAILED, **SECOND).verdict == "holds"
+    verdict = judged(again, **DONE, **SECOND)
+    assert verdict.verdict == "inconclusive"
+    assert "no deploy failed" in verdict.reasons[0]
+    late = [(11.5, "deploy.begin", {}), (12.5, "deploy.end", {"error": "no"})]
+    verdict = judged(again, marks=[*FAILED["marks"], *late], **SECOND)
+    assert "the deploy failed: no" in verdict.reasons[0]
+
+
+def test_a_deploy_that_was_done_is_not_aborted_because_the_next_one_was(judged):
+    back = {"manifest": {"old_version": "v1", "new_version": "v2"}, "switch": 99.0}
+    last = (13.0, "deploy.end", {"error": "v2 is not well"})
+    marks = [(9.0, "deploy.begin", {}), last]
+    slo = f"deploy=aborted,{UNTIMED}"
+    verdict = judged(slo, deploy=(4.0, 5.0), marks=marks, **back)
+    assert verdict.verdict == "broken"
+    assert verdict.reasons[0] == "the deploy was done, promised was that it is aborted"
+
+
+# Accounts that are gone.
+
+KEYED = {"write": {"rate": 20.0, "interval": 0.05, "keyed": True}}
+
+
+@pytest.mark.parametrize("left", [None, b""], ids=["removed", "emptied"])
+def test_keys_without_the_account_of_who_asked_again_are_not_known_to_hold(
+    tmp_path: Path, left: bytes | None
+):
+    plan: dict[str, Any] = {"channels": {"write": 1.0}, "rate": 20.0, "requests": 400}
+    folder = synthetic.run(tmp_path / "run", manifest={"channels": KEYED, "journal": True}, **plan)
+    account = folder / "retries.arrows"
+    once = f"phantom=none,early=none,min_requests=10,{UNTIMED}"
+
+    def verdict() -> Verdict:
+        return judge(Recording.read(folder), Slo.parse(once))
+
+    RowWriter(account, RETRY).close({"count": 0, "dropped": 0})
+    assert verdict().verdict == "holds"
+    account.unlink() if left is None else account.write_bytes(left)
+    assert verdict().verdict == "inconclusive"
+    assert verdict().reasons == (
+        "inconclusive: retries.arrows is missing, or was not closed: which writes were asked "
+        "again under their key is unknown, and so is what became of them",
+    )

@@ -750,10 +750,10 @@ def test_too_few_requests_inside_the_deploy_window_are_inconclusive(judged):
     verdict = judged(deploy=(10.0, 10.2), switch=10.1)
     assert verdict.verdict == "inconclusive"
     assert only_reason(verdict).endswith(
-        "only 51 requests fell inside the deploy window, needs 100: it took 200ms; let the command "
-        "wait until the deploy is over, or send 432 requests/s"
+        "only 41 requests fell due inside the deploy window, needs 100: it took 200ms; let the "
+        "command wait until the deploy is over, or send 537 requests/s"
     )
-    assert judged(deploy=(10.0, 10.2), switch=10.1, requests=8640, rate=432).verdict == "holds"
+    assert judged(deploy=(10.0, 10.2), switch=10.1, requests=10740, rate=537).verdict == "holds"
     assert judged("min_requests=20", deploy=(10.0, 10.2), switch=10.1).verdict == "holds"
 
 

@@ -91,6 +91,10 @@ class History:
     """Writes asked again under their key: where there was none, keys were never put to the test."""
     resumed: int | None
     """Streams asked to go on after a message: where there was none, nor was that."""
+    keyed: bool
+    """Whether writes carried an Idempotency-Key."""
+    unkept: bool
+    """Whether they did, and the account of those asked again is gone or not whole."""
 
     @classmethod
     def of(
@@ -109,15 +113,12 @@ class History:
         samples, run = recording.samples, recording.run
         lines = None if recording.journal is None else Journal.of(recording.journal)
         channels: Mapping[str, Mapping[str, Any]] = recording.manifest.get("channels", {})
-        keyed, heard = recording.retries, recording.messages
-        told = writes(
-            samples,
-            lines,
-            run,
-            whole=_whole(recording),
-            retries=None if keyed is None else keyed.rows,
-        )
-        if keyed is not None and not keyed.whole:
+        again, heard = recording.retries, recording.messages
+        rows = None if again is None else again.rows
+        told = writes(samples, lines, run, whole=_whole(recording), retries=rows)
+        keyed = again is not None or any(one.get("keyed") for one in channels.values())
+        unkept = keyed and (again is None or not again.whole)
+        if unkept:
             # One whose key is not on file may have had its effect under another id.
             told = replace(told, lost=None, lost_ids=(), lost_seen=())
         return cls(
@@ -132,8 +133,10 @@ class History:
             odd=odd(samples, run, channels),
             **_arrivals(samples, lines, run, whole=_whole(recording)),
             **_streams(heard if heard is not None and heard.whole else None),
-            retried=None if keyed is None else len(keyed),
+            retried=None if again is None else len(again),
             resumed=None if heard is None else int(heard.rows["resumed"].sum()),
+            keyed=keyed,
+            unkept=unkept,
         )
 
 

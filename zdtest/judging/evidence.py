@@ -12,6 +12,7 @@ from zdtest.blame.masked import Masked
 from zdtest.history import Found, History, Writes, stale
 from zdtest.judging import phase, suspect
 from zdtest.judging.ailing import well_since
+from zdtest.judging.ends import Ends
 from zdtest.judging.outage import Outage, availability, brownouts, outages
 from zdtest.judging.phase import Window
 from zdtest.judging.slo import Slo
@@ -63,7 +64,8 @@ class Evidence:
         samples, manifest = recording.samples, recording.manifest
         window = Window.of(recording)
         phases = phase.codes(samples, window)
-        doubts = suspect.find(samples, manifest.get("channels", {}), slo.stall, _workers(recording))
+        channels: Mapping[str, Mapping[str, Any]] = manifest.get("channels", {})
+        doubts = suspect.find(samples, channels, slo.stall, slo.hole, _workers(recording))
         failed = np.flatnonzero((samples.channel != _CONTROL) & ~np.isin(samples.outcome, _PASSING))
         counts = _counts(samples, phases)
         since = well_since(samples, counts, window.begin)
@@ -73,7 +75,7 @@ class Evidence:
             window=window,
             suspect=doubts,
             phase=phases,
-            excess=phase.excess(samples, manifest.get("channels", {})),
+            excess=phase.excess(samples, channels),
             counts=counts,
             versions=_versions(samples, phases),
             failed=failed,
@@ -141,6 +143,17 @@ class Evidence:
     def undecided(self) -> int:
         """How many requests may have run, though their answer never came."""
         return self.outcome(*MAY_HAVE_RUN)
+
+    def due_within(self, channels: tuple[str, ...]) -> int:
+        """Return how many of these channels fell due in the deploy window, not only lasted into it.
+
+        What could not be sent does not count.
+        """
+        due = self.samples.due
+        first = int(np.searchsorted(due, self.window.begin))
+        last = int(np.searchsorted(due, self.window.end, "right"))
+        sent = self.samples.outcome[first:last] != Outcome.unsent
+        return int((self._on(channels)[self.samples.channel[first:last]] & sent).sum())
 
     def _of(self, channels: tuple[str, ...], phases: tuple[int, ...]) -> Ints:
         rows = self.counts[list(phases)] if phases else self.counts
@@ -251,20 +264,9 @@ class Evidence:
         return _stays(self.recording, self.slo)
 
     @property
-    def failure(self) -> str:
-        """What the last deploy failed by, "" where it did not."""
-        return str(self._end.get("error", ""))
-
-    @property
-    def timed_out(self) -> bool:
-        """Whether the last deploy ran out of time, and was ended by whoever measured."""
-        return bool(self._end.get("timed_out"))
-
-    @property
-    def _end(self) -> Mapping[str, object]:
-        """What was told as the last deploy ended, nothing where none did."""
-        ends = [mark.about for mark in self.recording.marks if mark.name == "deploy.end"]
-        return ends[-1] if ends else {}
+    def ends(self) -> Ends:
+        """How the deploys ended."""
+        return Ends.of(self.recording)
 
     @property
     def deploys(self) -> bool:

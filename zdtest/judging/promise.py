@@ -198,7 +198,8 @@ def _until(evidence: Evidence, found: Found) -> str:
 
 
 def _deploy(evidence: Evidence) -> Iterator[Finding]:
-    if evidence.slo.deploy == "aborted" and evidence.window.ended and not evidence.failure:
+    aborted = evidence.slo.deploy == "aborted"
+    if aborted and evidence.window.ended and not evidence.ends.given_up:
         yield Finding("deploy", "the deploy was done, promised was that it is aborted", True)
 
 

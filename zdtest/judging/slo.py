@@ -36,7 +36,7 @@ _DURATIONS = (
     "stall",
     "hole",
 )
-_DEPLOYS = ("done", "aborted")
+_DEPLOYS = ("done", "aborted", "again")
 _RULES = ("converge", "merge", "stall", "hole", "min_requests", "deploy")
 """These say how to judge rather than what is promised: they cannot be switched off."""
 
@@ -77,7 +77,8 @@ class Slo:
     """How many replies may come from another version than the new one after the deploy's end, or
     than the old one where the deploy is to be aborted."""
     deploy: str = "done"
-    """What becomes of the deploy: ``done``, or ``aborted`` where a bad release has to be given up.
+    """What becomes of each deploy: ``done``, or ``aborted`` where a bad release has to be given up,
+    or ``again`` where one fails that is made again and done in the end.
 
     After an aborted one only the old version is to answer.
     """

@@ -48,6 +48,10 @@ class Windows:
     def __or__(self, other: Windows) -> Windows:
         return Windows([*self, *other])
 
+    def longer(self, bound: float) -> Windows:
+        """Return those that lasted longer than so many seconds."""
+        return Windows(span for span in self if span[1] - span[0] > bound)
+
     def touch(self, begin: Floats, end: Floats) -> Bools:
         """Return for each [begin, end] whether a window shares a moment with it."""
         if not self:
@@ -65,6 +69,8 @@ class Suspect:
     slow: Windows
     stalls: tuple[Windows, ...]
     """Those of each worker, by number; of the one process where there are no workers."""
+    holes: tuple[Windows, ...]
+    """When each of them stood still for so long that something could hide there."""
 
     @property
     def stalled(self) -> Windows:
@@ -89,22 +95,31 @@ class Suspect:
 
 
 def find(
-    samples: Samples, channels: Mapping[str, Mapping[str, Any]], stall: float, workers: int = 1
+    samples: Samples,
+    channels: Mapping[str, Mapping[str, Any]],
+    stall: float,
+    hole: float,
+    workers: int = 1,
 ) -> Suspect:
     """Return when the evidence is suspect; `stall` bounds control replies and the send lag.
 
-    One of several `workers` that stands still is not overtaken by what the others send.
+    A `hole` is a bound of its own: how long nothing may be asked, suspect or not. One of several
+    `workers` that stands still is not overtaken by what the others send.
     """
     control = np.flatnonzero(samples.channel == CHANNELS.index("control"))
     pad = float(channels.get("control", {}).get("interval", 0.0))
     outcome = samples.outcome[control]
     late = samples.done_us[control] > stall * 1e6
+    parts = [_of_worker(samples, number, workers) for number in range(workers)]
+    stalls = tuple(_stalls(part, stall) for part in parts)
+    still = stalls if hole >= stall else (_stalls(part, hole) for part in parts)
     return Suspect(
         failed=_around(
             samples, control[(outcome != Outcome.ok) & (outcome != Outcome.unsent)], pad
         ),
         slow=_around(samples, control[(outcome == Outcome.ok) & late], pad),
-        stalls=tuple(_stalls(_of_worker(samples, n, workers), stall) for n in range(workers)),
+        stalls=stalls,
+        holes=tuple(windows.longer(hole) for windows in still),
     )
 
 

@@ -22,13 +22,21 @@ REACHED = 0.99
 _SHOWN = 5
 """How many versions are named."""
 
+_TOLD_BY_JOURNAL = {
+    "lost": ("lost", "key_lost"),
+    "twice": ("twice", "key_twice"),
+    "phantom": ("phantom",),
+    "early": ("early",),
+}
+"""The promises that take the app's journal, and what is counted for each."""
+
 
 def reasons(evidence: Evidence) -> list[str]:
     """Return everything that keeps the run from proving that its promises hold."""
     rules = (
         *(_interrupted, _ended, _asleep, _trailer, _damage, _workers, _numbers, _schedule),
         *(_rate, _generator, _deploy, _watched, _version, _unchanged, _settled, _requests),
-        *(_channels, _journal, _proxy),
+        *(_channels, _keys, _journal, _proxy),
     )
     return [reason for rule in rules for reason in rule(evidence)]
 
@@ -165,10 +173,9 @@ def _generator(evidence: Evidence) -> Iterator[str]:
             f"({share(total - unsent, total)} sent)"
         )
     window, began = evidence.window, evidence.began
-    for name, windows in zip(_senders(evidence), evidence.suspect.stalls, strict=True):
+    for name, windows in zip(_senders(evidence), evidence.suspect.holes, strict=True):
         for begin, end in windows:
-            held = end - begin > evidence.slo.hole
-            if held and begin <= window.end and end >= window.begin:
+            if begin <= window.end and end >= window.begin:
                 yield (
                     f"{name} stalled for {(end - begin) * 1e3:.0f} ms at "
                     f"+{begin - began:.3f} s, inside the deploy window: an outage could hide there"
@@ -184,22 +191,20 @@ def _senders(evidence: Evidence) -> list[str]:
 
 
 def _deploy(evidence: Evidence) -> Iterator[str]:
+    ends, promised = evidence.ends, evidence.slo.deploy
+    failure = ends.last_failure if promised == "again" else ends.failure
     if not evidence.window.marked:
         yield "no deploy was marked in this run (deploy.begin)"
     elif not evidence.window.ended:
         yield "the deploy's end was not marked (deploy.end)"
-    elif never := _never_began(evidence):
-        yield f"the deploy never began: {never}"
-    elif evidence.failure and evidence.slo.deploy == "done":
-        yield f"the deploy failed: {evidence.failure}"
-    elif evidence.failure and evidence.timed_out:
-        yield f"nobody gave the deploy up, we ended it: {evidence.failure}"
-
-
-def _never_began(evidence: Evidence) -> str:
-    """Return why a deploy's command could not be executed, "" where each could."""
-    ends = (mark.about for mark in evidence.recording.marks if mark.name == "deploy.end")
-    return next((str(about.get("error")) for about in ends if about.get("never_began")), "")
+    elif ends.never_began:
+        yield f"the deploy never began: {ends.never_began}"
+    elif failure and promised != "aborted":
+        yield f"the deploy failed: {failure}"
+    elif failure and ends.timed_out:
+        yield f"nobody gave the deploy up, we ended it: {failure}"
+    elif promised == "again" and not ends.failure:
+        yield "no deploy failed, so none was made again as promised"
 
 
 def _watched(evidence: Evidence) -> Iterator[str]:
@@ -224,7 +229,7 @@ def _version(evidence: Evidence) -> Iterator[str]:
         return
     if new == old:
         yield f"old and new version are both {new}: the switch cannot be observed"
-    elif not evidence.replies(new) and evidence.slo.deploy == "done":
+    elif not evidence.replies(new) and evidence.slo.deploy != "aborted":
         yield f"the new version {new} was never observed; {seen}"
     elif evidence.replies(new, BASELINE) == _told(evidence) > 0:
         yield f"the new version {new} already answered every request before the deploy"
@@ -242,7 +247,7 @@ def _unchanged(evidence: Evidence) -> Iterator[str]:
     Whoever promises nothing of who answers in the end has said that it may be the same one.
     """
     only = evidence.unchanged
-    expected = evidence.slo.deploy == "done" and evidence.slo.stale is not None
+    expected = evidence.slo.deploy != "aborted" and evidence.slo.stale is not None
     if only and expected and evidence.deploys and evidence.new_version is None:
         yield (
             f"all {evidence.told[only]} replies that told a version told {only}, before and after: "
@@ -253,7 +258,8 @@ def _unchanged(evidence: Evidence) -> Iterator[str]:
 
 def unchecked(evidence: Evidence) -> str:
     """Return that nobody looked whether anything was deployed, "" where somebody did."""
-    if not evidence.deploys or evidence.slo.deploy != "done" or evidence.new_version is not None:
+    aborted = evidence.slo.deploy == "aborted"
+    if not evidence.deploys or aborted or evidence.new_version is not None:
         return ""
     if not evidence.told and any(map(evidence.ok, evidence.seen)):
         return "no reply told its version: that something was deployed is not checked"
@@ -284,10 +290,10 @@ def _told(evidence: Evidence) -> int:
 
 def _requests(evidence: Evidence) -> Iterator[str]:
     needed, window = evidence.slo.min_requests, evidence.window
-    found = evidence.requests(evidence.channels, DEPLOY)
+    found = evidence.due_within(evidence.channels)
     if not window.marked or found >= needed:
         return
-    few = f"only {found} requests fell inside the deploy window, needs {needed}"
+    few = f"only {found} requests fell due inside the deploy window, needs {needed}"
     if window.ended and len(evidence.samples):
         few += f": it took {written(window.end - window.begin)}; let the command wait until the "
         few += f"deploy is over{_faster(evidence, needed / found if found else 0.0)}"
@@ -312,13 +318,24 @@ def _channels(evidence: Evidence) -> Iterator[str]:
             yield f"no request of channel {channel} fell inside the deploy window"
 
 
+def _keys(evidence: Evidence) -> Iterator[str]:
+    """A write asked again stands for one whose key may have had its effect under another id."""
+    if evidence.history.unkept:
+        yield (
+            "retries.arrows is missing, or was not closed: which writes were asked again under "
+            "their key is unknown, and so is what became of them"
+        )
+
+
 def _journal(evidence: Evidence) -> Iterator[str]:
     """Where the app keeps a journal, a promise that takes it is not kept by its being lost."""
+    history = evidence.history
     if not evidence.recording.manifest.get("journal"):
         return
-    for name in ("lost", "twice", "phantom", "early"):
-        promised = getattr(evidence.slo, name) is not None
-        if promised and getattr(evidence.history, name).count is None:
+    for name, checks in _TOLD_BY_JOURNAL.items():
+        told = [getattr(history, one).count for one in checks if one == name or history.keyed]
+        known = None not in told or (name == "lost" and history.unkept)  # which has said why
+        if getattr(evidence.slo, name) is not None and not known:
             yield f"the app's journal is missing, or lacks what tells {name}: that is unknown"
 
 

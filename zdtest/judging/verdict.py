@@ -29,6 +29,13 @@ SCHEMA = 2
 
 HOLDS, BROKEN, INCONCLUSIVE = "holds", "broken", "inconclusive"
 
+_MEANT = {
+    "done": "",
+    "aborted": "promised: the deploy is given up",
+    "again": "promised: a deploy that failed is made again, and done",
+}
+"""What a verdict says of what was to become of the deploy."""
+
 
 @dataclass(frozen=True, slots=True)
 class Channel:
@@ -114,8 +121,7 @@ class Verdict:
     @property
     def scopes(self) -> list[str]:
         """The parts of the scope."""
-        aborted = "promised: the deploy is given up" if self.slo.deploy == "aborted" else ""
-        told = (aborted, self._left_out(), self.slo.changes(), self.unchecked)
+        told = (_MEANT[self.slo.deploy], self._left_out(), self.slo.changes(), self.unchecked)
         return [one for one in told if one]
 
     def _left_out(self) -> str:
