@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from zdtest import channel, cli, duration, errors, plugin
+from zdtest import channel, cli, duration, errors, markers, plugin
 from zdtest.cli import exit as codes
 from zdtest.judging.slo import Slo
 from zdtest.records.sample import CHANNELS, Outcome
@@ -102,7 +102,7 @@ def test_every_pytest_option_marker_and_fixture_is_documented():
     assert group.options
     for name in group.options:
         assert f"| `{name}` |" in below, name
-    for marker in plugin._MARKERS:
+    for marker in markers.TEXTS:
         assert f"`{marker.partition(':')[0]}`" in below, marker
     fixtures = [name for name in vars(plugin) if name == "zd" or name.startswith("zd_")]
     assert len(fixtures) >= 2

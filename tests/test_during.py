@@ -57,6 +57,8 @@ def alive(pid: int) -> bool:
     return reaper.find(pid) is not None
 
 
+RELOAD = ("--slo", f"{LENIENT},stale=none")
+"""The version stays what it is."""
 CASES = {
     "deploys": (
         # It leaves something running that goes on to print, as deploy scripts do.
@@ -64,7 +66,7 @@ CASES = {
             "printf 'half a line '; sleep 0.4; echo and the rest; printf '\\303\\244\\n' >&2; "
             "(for i in $(seq 99); do sleep 0.3; echo alive; done) & echo $! > daemon.pid; sleep 0.6"
         ),
-        (),
+        RELOAD,
     ),
     # It lasts long enough for requests to fall into it.
     "fails": (shell("echo doing; sleep 0.3; echo oops >&2; exit 7"), ()),
@@ -283,7 +285,8 @@ def test_a_load_that_cannot_start_is_one_line(url, tmp_path):
 def test_on_a_terminal_the_progress_line_stays_clear_of_the_commands_lines(url, tmp_path):
     ours, theirs = pty.openpty()
     command = shell("printf 'one '; sleep 0.6; echo two; sleep 0.4; printf 'no end'")
-    process = measuring(url, tmp_path / "run", *command, stdout=theirs, stderr=theirs)
+    told = {"stdout": theirs, "stderr": theirs}
+    process = measuring(url, tmp_path / "run", *command, options=RELOAD, **told)
     os.close(theirs)
     shown = b""
     with contextlib.suppress(OSError):  # how a terminal tells that nobody is left

@@ -128,7 +128,7 @@ def test_scenarios_from_start_to_table(inside, pytester):
     result.assert_outcomes(passed=2, xfailed=1, failed=1, errors=1)
     result.stdout.fnmatch_lines(["zdtest: engine auto, seed 7, reports in out"])
     # A promise that proves nothing is neither a pass nor what xfail waits for.
-    result.stdout.fnmatch_lines(["E *zdtest.Inconclusive: the recorder did not close its file*"])
+    result.stdout.fnmatch_lines(["E *zdtest.Inconclusive: there is no samples.arrows: *"])
     result.stdout.fnmatch_lines(["FAILED *::test_unproved - zdtest.*"])
     # An error before the test is one clear line, without our own stack.
     text = result.stdout.str()
@@ -177,6 +177,13 @@ USES = """
         ('@pytest.mark.topology("custom_lp")', "unknown topology 'custom_lp': did you mean 'cus"),
         ('@pytest.mark.topology("./echo", variant="hardend")', "did you mean 'hardened'?"),
         ('@pytest.mark.topology("./echo", work=1)', "unknown parameter of echo 'work': did you"),
+        ('@pytest.mark.stack("nowhere")', "url 'nowhere': expected http://host"),
+        ('@pytest.mark.stack("http://me:pass@h/")', "url with a user in it: expected http://host"),
+        ('@pytest.mark.stack("http://h/", verison="v1")', "unknown word of stack 'verison': did"),
+        (
+            '@pytest.mark.stack("http://h/")\n    @pytest.mark.topology("./echo")',
+            "expected one of topology and stack, not both",
+        ),
     ],
 )
 def test_a_word_that_means_nothing_ends_pytest_before_any_test(inside, pytester, marks, said):
@@ -186,6 +193,57 @@ def test_a_word_that_means_nothing_ends_pytest_before_any_test(inside, pytester,
     assert len(errors) == 1
     assert said in errors[0]
     assert "test_it: " in errors[0]
+
+
+MISTAKES = {
+    "topology = Topology(": ("topology = Topolgy(", 40, "NameError: name 'Topolgy' is not def"),
+    '    summary="an echo",\n': ("", 40, "TypeError: Topology.__init__() missing 1 required pos"),
+    "class Echo:": ("class Echo", 10, "SyntaxError: expected ':'"),
+    "import sys\n": ("import sis\n", 2, "ModuleNotFoundError: No module named 'sis'"),
+    '{"documented": "new", "hardened": "new,reused"}': ('"new"', 40, "channels 'new': expected a"),
+    '"new,reused"}': ('"nwe"}', 40, "unknown channel 'nwe': did you mean 'new'? expected one"),
+    "strategies=Echo.strategies": ('strategies="rolling"', 40, "strategies 'rolling': expected a"),
+    "raises=raised": ("raises=Echo", 40, "raises: too many positional arguments; expected a"),
+    "(variant, version, engine, *, works=True)": ("(variant)", 40, "raises: too many positional"),
+    "raises=raised,": ("raises=raised, engines=['dokcer'],", 40, "unknown engine 'dokcer': did"),
+}
+
+
+@pytest.mark.parametrize("right", MISTAKES)
+def test_a_mistake_in_a_topology_is_one_line_with_its_file_and_line(inside, pytester, right):
+    wrong, line, said = MISTAKES[right]
+    assert TOPOLOGY.count(right) == 1
+    (pytester.path / "echo" / "topology.py").write_text(TOPOLOGY.replace(right, wrong))
+    marks = '@pytest.mark.topology("./echo")'
+    result = inside(USES.format(marks=marks), how=pytester.runpytest_inprocess)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    (error,) = [line for line in result.errlines if line.startswith("ERROR: ")]
+    assert f"/echo/topology.py:{line}: {said}" in error
+    assert "INTERNALERROR" not in result.stdout.str() + result.stderr.str()
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "said"),
+    [
+        ("@contextmanager\n", "", "topology echo: raises gave a generator, no context; expected @"),
+        (
+            "    journal = None\n",
+            "",
+            "topology echo yielded Echo without journal: expected a zdtest",
+        ),
+        ("    yield stack", "    yield None", "topology echo yielded NoneType without engine, url"),
+    ],
+)
+def test_what_a_topology_yields_in_place_of_a_stack_is_one_line(
+    inside, pytester, right, wrong, said
+):
+    (pytester.path / "echo" / "topology.py").write_text(TOPOLOGY.replace(right, wrong))
+    result = inside(USES.format(marks='@pytest.mark.topology("./echo")'))
+    result.assert_outcomes(errors=1)
+    text = result.stdout.str()
+    assert f"ConfigError: {said}" in text
+    assert "Traceback" not in text
+    assert "scenario.py:" not in text
 
 
 WORKER = """

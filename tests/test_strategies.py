@@ -13,6 +13,7 @@ from zdtest.strategies import (
     blue_green,
     canary,
     command,
+    expect_strategy,
     find,
     recreate,
     rollback,
@@ -444,3 +445,24 @@ def test_too_few_spare_slots_are_refused(strategy: Strategy, needed: int) -> Non
     with pytest.raises(ConfigError, match=f"needs {needed} spare slots: has {needed - 1}"):
         strategy(stack, "v2", stack.mark)
     assert stack.did == []
+
+
+@pytest.mark.parametrize(
+    ("strategy", "said"),
+    [
+        (rolling, r"rolling makes a strategy: expected rolling\(…\), with its parentheses"),
+        (canary, "canary makes a strategy: expected canary"),
+        (lambda stack: None, r"expected a callable \(stack, version, mark\), such as rolling\(\)"),
+        ("rolling", r"strategy str: expected a callable \(stack, version, mark\)"),
+        (None, "strategy NoneType: expected a callable"),
+    ],
+)
+def test_what_is_no_strategy_is_told_apart_before_anything_happens(strategy, said):
+    with pytest.raises(ConfigError, match=said):
+        expect_strategy(strategy)
+
+
+def test_recreate_is_one_without_parentheses():
+    assert expect_strategy(recreate) == "recreate"
+    with pytest.raises(ConfigError, match=r"^recreate is a strategy as it is: expected it without"):
+        recreate()

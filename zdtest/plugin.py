@@ -7,6 +7,7 @@ pytest starts as fast with this plugin as without it.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import random
 from collections.abc import Callable, Iterator
@@ -15,18 +16,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from zdtest.errors import ConfigError, EngineMissing, ZdError, unknown
+from zdtest import markers
+from zdtest.errors import EngineMissing, ZdError, unknown
 
 if TYPE_CHECKING:
     from zdtest.engine.offer import Docker, Offer
-    from zdtest.scenario import Scenario, Setting
+    from zdtest.scenario import Scenario
 
-_CLAIM = ("source", "says")
-_MARKERS = (
-    "claim(id, source, says): the documented claim that a scenario checks",
-    "topology(name, variant='documented', version='v1', mutant='', **parameters): what to raise",
-    "full: runs with --zd-full only",
-)
 _ENGINES = ("auto", "docker", "process")
 _REPEAT = "zd_repeat"
 _MOST = 1000
@@ -113,7 +109,7 @@ def _times(text: str) -> int:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Tell the markers, settle the seed."""
-    for text in _MARKERS:
+    for text in markers.TEXTS:
         config.addinivalue_line("markers", text)
     if (engine := config.getoption("--zd-engine")) not in _ENGINES:  # of the environment
         raise pytest.UsageError(str(unknown("ZD_ENGINE", engine, _ENGINES)))
@@ -175,10 +171,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             config.hook.pytest_deselected(items=left)
             items[:] = [item for item in items if item not in set(left)]
     for item in items:
-        for marker in item.iter_markers("claim"):
-            _check_claim(item, marker)
-        if "zd" in getattr(item, "fixturenames", ()):
-            _check_topology(item)
+        markers.expect_sense(item)
 
 
 def _side_by_side(config: pytest.Config) -> bool:
@@ -186,47 +179,12 @@ def _side_by_side(config: pytest.Config) -> bool:
     return int(getattr(config, "workerinput", {}).get("workercount", 1)) > 1
 
 
-def _check_claim(item: pytest.Item, marker: pytest.Mark) -> None:
-    for word in marker.kwargs:
-        if word not in _CLAIM:
-            raise _refused(item, unknown("word of claim", word, _CLAIM))
-    if len(marker.args) != 1:
-        raise pytest.UsageError(f"{item.nodeid}: claim needs its id, such as claim('4a', …)")
-
-
-def _check_topology(item: pytest.Item) -> None:
-    from zdtest.scenario import expect_setting
-
-    try:
-        expect_setting(_setting(item))
-    except ConfigError as error:
-        raise _refused(item, error) from error
-
-
-def _refused(item: pytest.Item, error: ConfigError) -> pytest.UsageError:
-    return pytest.UsageError(f"{item.nodeid}: {error}")
-
-
-def _setting(item: pytest.Item) -> Setting:
-    """Return what the markers and the command line say of the test."""
-    from zdtest.scenario import Setting
-
-    config = item.config
-    marker = item.get_closest_marker("topology")
-    claim = item.get_closest_marker("claim")
-    told = dict(marker.kwargs) if marker else {}
-    return Setting(
-        name=item.name.removeprefix("test_"),
-        reports=config.getoption("--zd-report-dir"),
-        seed=_seed(item),
-        topology=str(marker.args[0]) if marker and marker.args else "",
-        variant=str(told.pop("variant", "documented")),
-        version=str(told.pop("version", "v1")),
-        mutant=str(told.pop("mutant", "")),
-        parameters=told,
-        claim={"id": claim.args[0], **claim.kwargs} if claim else {},
-        keep=config.getoption("--zd-keep"),
-    )
+@pytest.fixture
+def zd_url(request: pytest.FixtureRequest) -> str:
+    """Where the stack of the test's marker runs; one of your own may raise it first, and say."""
+    if url := markers.url(request.node):
+        return url
+    pytest.fail("stack without a url: expected it, or a fixture zd_url of yours", pytrace=False)
 
 
 @pytest.fixture
@@ -282,7 +240,9 @@ def zd_docker(request: pytest.FixtureRequest, zd_offer: Offer) -> Docker | None:
     """
     from zdtest import topology
 
-    found = topology.find(_setting(request.node).topology)
+    if request.node.get_closest_marker("stack"):
+        return None
+    found = topology.find(markers.setting(request.node, 0).topology)
     try:
         return zd_offer.choose(found.engines, found.programs)
     except EngineMissing as error:
@@ -298,14 +258,16 @@ def zd(
     """The topology of the test's marker, raised, ready for load."""
     from zdtest.scenario import scenario
 
-    setting = _setting(request.node)
+    setting = markers.setting(request.node, zd_seed)
+    if request.node.get_closest_marker("stack"):
+        setting = dataclasses.replace(setting, url=request.getfixturevalue("zd_url"))
     if _side_by_side(request.config):
         # Not a UsageError at collection: xdist would make an internal error of it.
         pytest.fail(
             "load tests side by side measure each other: run those that use zd without -n, or -n1",
             pytrace=False,
         )
-    _note(request.node, claim=setting.claim.get("id", ""), topology=_named(setting))
+    _note(request.node, claim=setting.claim.get("id", ""), topology=setting.called)
     if setting.mutant:
         _note(request.node, mutant=f"{setting.topology} {setting.mutant}")
     failed = ""
@@ -319,10 +281,6 @@ def zd(
         failed = f"{type(error).__name__}: {error}"
     if failed:
         pytest.fail(failed, pytrace=False)
-
-
-def _named(setting: Setting) -> str:
-    return f"{setting.topology} {setting.variant}"
 
 
 def _note(item: pytest.Item, **facts: object) -> None:

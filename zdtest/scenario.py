@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zdtest import duration, mutant, topology
+from zdtest import duration, mutant, outside, topology
 from zdtest.engine import Containers, Instance
 from zdtest.errors import ConfigError, DeployFailed, Inconclusive, SloViolation, unknown
 from zdtest.judging.slo import Slo
 from zdtest.run import Run, fresh, judged, run
-from zdtest.strategies import Strategy
-from zdtest.topology import Emulates, Stack, Topology
+from zdtest.sending.preflight import path_of, split
+from zdtest.strategies import Strategy, expect_strategy
+from zdtest.topology import Commanded, Emulates, Stack, Topology
 from zdtest.traffic import Load
 
 if TYPE_CHECKING:
@@ -39,6 +40,13 @@ class Setting:
     keep: bool = False
     mutant: str = ""
     """The fault that is put into the variant on purpose, "" for none."""
+    url: str = ""
+    """Where a stack runs that is not ours to raise, "" where the topology is."""
+
+    @property
+    def called(self) -> str:
+        """What a table calls the system."""
+        return self.url or f"{self.topology} {self.variant}"
 
 
 class Scenario:
@@ -99,17 +107,23 @@ class Scenario:
             timeout=duration.seconds(timeout, what="timeout"),
             seed=self.setting.seed,
             headers=headers or {},
+            path=path_of(self.url),
         )
+        if isinstance(self.stack, Commanded):
+            load.expect_answers(self.url)
         before = duration.seconds(baseline, what="baseline")
         after = duration.seconds(settle, what="settle")
         with self._run.load(self.url, load, baseline=before, settle=after):
             yield
 
     def deploy(self, version: str, strategy: Strategy) -> None:
-        """Replace what runs by `version`; raises DeployFailed when the strategy does."""
-        name = getattr(strategy, "__name__", "custom")
-        told = {"strategy": name, "old_version": self.version, "new_version": version}
-        self._run.about(**told)
+        """Replace what runs by `version`; raises DeployFailed when the strategy does.
+
+        A stack of one's own whose replies tell no version has the version "".
+        """
+        name = expect_strategy(strategy)
+        versions = {"old_version": self.version or None, "new_version": version or None}
+        self._run.about(strategy=name, **versions)
         self.mark("deploy.begin", version=version, strategy=name)
         try:
             strategy(self.stack, version, self.mark)
@@ -173,8 +187,14 @@ def _fact(verdict: Verdict) -> str:
 
 def expect_setting(setting: Setting) -> Topology:
     """Return the topology that is asked for; raises ConfigError when it cannot be raised so."""
+    if setting.url:
+        split(setting.url)
+        return outside.at(setting.url)
     if not setting.topology:
-        raise ConfigError("zd needs @pytest.mark.topology(NAME): expected the topology to raise")
+        raise ConfigError(
+            "zd needs @pytest.mark.topology(NAME): expected the topology to raise, "
+            "or @pytest.mark.stack(URL)"
+        )
     found = topology.find(setting.topology)
     if setting.mutant:
         mutant.find(setting.mutant, found.name)
@@ -198,7 +218,7 @@ def scenario(setting: Setting, docker: Docker | None = None) -> Iterator[Scenari
         "topology": found.name,
         "variant": setting.variant,
         "mutant": setting.mutant,
-        "old_version": setting.version,
+        "old_version": setting.version or None,
         "parameters": setting.parameters,
         "claim": setting.claim,
         "test": setting.name,

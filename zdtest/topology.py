@@ -97,6 +97,17 @@ class Scripted(Protocol):
         """
 
 
+@runtime_checkable
+class Commanded(Protocol):
+    """The stack is somebody's own, deployed to by a command that zdtest only watches."""
+
+    def command(self, argv: Sequence[str], *, timeout: float) -> None:
+        """Return once the command has exited 0; what it leaves running is left running.
+
+        Raises DeployFailed unless it does within `timeout` seconds.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Counters:
     """What an instance was given since the balancer started."""

@@ -21,7 +21,8 @@ from zdtest.channel import Channel
 from zdtest.engine import Engine, Instance
 from zdtest.errors import ConfigError, EngineError, LoadFailed
 from zdtest.sending import headers
-from zdtest.sending.preflight import expect_words
+from zdtest.sending.preflight import expect_answer, expect_words
+from zdtest.status import statuses
 
 _LOCUSTFILE = Path(__file__).with_name("load.py")
 _LOCUST = [sys.executable, "-m", "locust", "-f", str(_LOCUSTFILE), "--loglevel", "WARNING"]
@@ -63,6 +64,17 @@ class Load:
     def lanes(self) -> list[Channel]:
         """Return the channels with their rates."""
         return channel.parse(self.channels, rate=self.rate, path=self.path, timeout=self.timeout)
+
+    def expect_answers(self, url: str) -> None:
+        """Return once each page was answered that is asked for and answers at once.
+
+        Raises ConfigError in one line that says what came instead.
+        """
+        expected = statuses(str(self.options.get("expect-status") or "2xx"))
+        verify = not self.options.get("insecure")
+        quick = [one.path for one in self.lanes() if one.name in ("new", "reused", "idle")]
+        for path in dict.fromkeys(quick):
+            expect_answer(url, path, expected, headers=self.headers, verify=verify)
 
     @property
     def longest(self) -> float:

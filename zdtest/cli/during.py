@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zdtest import duration
-from zdtest.cli.exit import FAILED, VERDICTS, say
+from zdtest.cli.exit import BROKEN, FAILED, USAGE, VERDICTS, say
 from zdtest.cli.judge import SLO_HELP, show
-from zdtest.errors import ConfigError, DeployFailed
+from zdtest.errors import CommandError, ConfigError, DeployFailed, RecordingError
 from zdtest.interrupt import die_by
 
 if TYPE_CHECKING:
-    from zdtest.during import Finding, Plan
+    from zdtest.during import Finding
     from zdtest.traffic import Load
 
 _D = "(default %(default)s)"
@@ -97,38 +97,34 @@ def during(options: argparse.Namespace) -> int:
         old_version=options.old_version,
         new_version=options.new_version,
     )
-    _expect_answers(plan, options)
+    plan.load.expect_answers(plan.url)
     if options.out is None:
         plan = dataclasses.replace(plan, folder=fresh(plan.folder, "during"))
     return _tell(work.during(plan), plan.folder)
 
 
-def _expect_answers(plan: Plan, options: argparse.Namespace) -> None:
-    """Ask once for each page that the load will ask for and that answers at once."""
-    from zdtest.sending.preflight import expect_answer
-    from zdtest.status import statuses
-
-    expected = statuses(options.expect_status)
-    lanes = plan.load.lanes()
-    for path in dict.fromkeys(one.path for one in lanes if one.name in ("new", "reused", "idle")):
-        expect_answer(
-            plan.url, path, expected, headers=plan.load.headers, verify=not options.insecure
-        )
-
-
 def _tell(found: Finding, folder: Path) -> int:
     """Print what came of a measurement and return its exit code, or die as we were told to."""
-    show(found.verdict, folder)
-    for trouble in found.troubles:
-        say(trouble, FAILED)
-    if found.signal is not None:
+    try:
+        show(found.verdict, folder)
+        for trouble in found.troubles:
+            say(trouble, FAILED)
         sys.stdout.flush()
-        die_by(found.signal)
+    finally:  # also where nobody is left to read that, as after a hangup
+        if found.signal is not None:
+            die_by(found.signal)
+    return _code(found)
+
+
+def _code(found: Finding) -> int:
+    """Return the exit code: of what went wrong beside the verdict, else the verdict's."""
     # Where the deploy is to be aborted, that it fails is no failure.
-    failed = found.verdict.slo.deploy == "done" and any(
-        isinstance(trouble, DeployFailed) for trouble in found.troubles
-    )
-    return FAILED if failed else VERDICTS[found.verdict.verdict]
+    fails = (DeployFailed,) if found.verdict.slo.deploy == "done" else ()
+    if any(isinstance(trouble, (CommandError, *fails)) for trouble in found.troubles):
+        return FAILED
+    verdict = VERDICTS[found.verdict.verdict]
+    unwritten = any(isinstance(trouble, RecordingError) for trouble in found.troubles)
+    return USAGE if unwritten and verdict != BROKEN else verdict
 
 
 def _load(options: argparse.Namespace, path: str) -> Load:

@@ -7,7 +7,9 @@ the version before, or `rollback` where the version before was kept.
 
 from __future__ import annotations
 
-from zdtest.errors import unknown
+import inspect
+
+from zdtest.errors import ConfigError, unknown
 from zdtest.strategies.blue_green import blue_green
 from zdtest.strategies.canary import canary
 from zdtest.strategies.command import command
@@ -22,12 +24,28 @@ __all__ = [
     "blue_green",
     "canary",
     "command",
+    "expect_strategy",
     "find",
     "recreate",
     "rollback",
     "rolling",
     "scripted",
 ]
+
+
+def expect_strategy(strategy: Strategy) -> str:
+    """Return the strategy's name; raises ConfigError for what cannot deploy."""
+    name = getattr(strategy, "__name__", type(strategy).__name__)
+    makers: tuple[object, ...] = (blue_green, canary, command, rollback, rolling, scripted)
+    if strategy in makers:
+        raise ConfigError(f"{name} makes a strategy: expected {name}(…), with its parentheses")
+    try:
+        inspect.signature(strategy).bind(None, "v2", None)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"strategy {name}: expected a callable (stack, version, mark), such as rolling()"
+        ) from error
+    return name
 
 
 def find(name: str) -> Strategy:

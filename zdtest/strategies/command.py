@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from zdtest.duration import seconds
 from zdtest.engine import Marker
 from zdtest.strategies.step import Strategy, step
-from zdtest.topology import Stack
+from zdtest.topology import Commanded, Stack
 
 
 def command(argv: Sequence[str], *, timeout: str | float = "10m") -> Strategy:
@@ -20,7 +20,10 @@ def command(argv: Sequence[str], *, timeout: str | float = "10m") -> Strategy:
     def run(stack: Stack, version: str, mark: Marker) -> None:
         filled = [word.replace("{version}", version).replace("{url}", stack.url) for word in argv]
         with step(mark, "command", version):
-            stack.engine.run("deploy", filled, timeout=limit)
+            if isinstance(stack, Commanded):
+                stack.command(filled, timeout=limit)
+            else:
+                stack.engine.run("deploy", filled, timeout=limit)
 
     run.__name__ = "command"
     return run

@@ -1,0 +1,89 @@
+"""What a test's markers say of its scenario, and that they mean something."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from zdtest.errors import ConfigError, unknown
+
+if TYPE_CHECKING:
+    from zdtest.scenario import Setting
+
+TEXTS = (
+    "claim(id, source, says): the documented claim that a scenario checks",
+    "topology(name, variant='documented', version='v1', mutant='', **parameters): what to raise",
+    "stack(url='', version=''): what runs already, and is not raised; without url zd_url tells it",
+    "full: runs with --zd-full only",
+)
+_CLAIM = ("source", "says")
+_STACK = ("url", "version")
+
+
+def expect_sense(item: pytest.Item) -> None:
+    """Return where the test's markers can be meant so; raises UsageError in one line."""
+    for marker in item.iter_markers("claim"):
+        _check_claim(item, marker)
+    if "zd" in getattr(item, "fixturenames", ()):
+        _check_setting(item)
+
+
+def _check_claim(item: pytest.Item, marker: pytest.Mark) -> None:
+    for word in marker.kwargs:
+        if word not in _CLAIM:
+            raise _refused(item, unknown("word of claim", word, _CLAIM))
+    if len(marker.args) != 1:
+        raise pytest.UsageError(f"{item.nodeid}: claim needs its id, such as claim('4a', …)")
+
+
+def _check_setting(item: pytest.Item) -> None:
+    from zdtest.scenario import expect_setting
+
+    if marker := item.get_closest_marker("stack"):
+        for word in marker.kwargs:
+            if word not in _STACK:
+                raise _refused(item, unknown("word of stack", word, _STACK))
+        if item.get_closest_marker("topology"):
+            raise pytest.UsageError(f"{item.nodeid}: expected one of topology and stack, not both")
+        if not url(item):
+            return
+    try:
+        expect_setting(setting(item, 0))
+    except ConfigError as error:
+        raise _refused(item, error) from error
+
+
+def _refused(item: pytest.Item, error: ConfigError) -> pytest.UsageError:
+    return pytest.UsageError(f"{item.nodeid}: {error}")
+
+
+def setting(item: pytest.Item, seed: int) -> Setting:
+    """Return what the markers and the command line say of the test."""
+    from zdtest.scenario import Setting
+
+    config = item.config
+    marker = item.get_closest_marker("topology")
+    claim = item.get_closest_marker("claim")
+    told = dict(marker.kwargs) if marker else {}
+    if stack := item.get_closest_marker("stack"):
+        told = {"variant": "", "version": str(stack.kwargs.get("version", ""))}
+    return Setting(
+        url=url(item),
+        name=item.name.removeprefix("test_"),
+        reports=config.getoption("--zd-report-dir"),
+        seed=seed,
+        topology=str(marker.args[0]) if marker and marker.args else "",
+        variant=str(told.pop("variant", "documented")),
+        version=str(told.pop("version", "v1")),
+        mutant=str(told.pop("mutant", "")),
+        parameters=told,
+        claim={"id": claim.args[0], **claim.kwargs} if claim else {},
+        keep=config.getoption("--zd-keep"),
+    )
+
+
+def url(item: pytest.Item) -> str:
+    """Return where the test's own stack runs, "" where its marker does not tell."""
+    stack = item.get_closest_marker("stack")
+    return str(stack.args[0] if stack.args else stack.kwargs.get("url", "")) if stack else ""
