@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -254,7 +255,7 @@ def test_runs_of_ones_own_stack_are_a_table_of_their_own(made: Made) -> None:
     assert float(bad[5]) > 90
     assert bad[6].count("→") == 2
     assert "20 of 1000 requests failed" in bad[7]
-    assert "20 unknown: nothing that was written down explains it: 20 refused" in bad[7]
+    assert "; unknown: nothing that was written down explains it: 20 refused" in bad[7]
 
 
 def test_a_run_that_was_named_is_known_by_its_name(made: Made) -> None:
@@ -262,6 +263,40 @@ def test_a_run_that_was_named_is_known_by_its_name(made: Made) -> None:
     results, _ = read_all([made("a", manifest=OWN), made("b", manifest=shop)])
     assert sorted(map(scenario, results)) == ["command", "shop"]
     assert "| b | shop |" in markdown(results)
+
+
+def test_why_names_no_request_and_says_what_its_cause_means(made: Made) -> None:
+    stale = Result.read(made("stale", switch=3.0, deploy=(1.0, 2.0)))
+    assert "stale-0000" in stale.reason
+    assert re.search(r"allowed 0; first at \+\d", stale.why)
+    (claim,) = claims([Result.read(made("broken", outages=BROKEN))])
+    assert claim.why("hardened").endswith(
+        "(unknown: nothing that was written down explains it: 20 refused (nobody took connections "
+        "at 127.0.0.1:8080); no proxy's log was there to tell why)"
+    )
+    none = Result.read(made("few", deploy=(2.0, 2.1)))
+    assert none.verdict == "inconclusive"
+    assert none.why == none.reason.removeprefix("inconclusive: ")
+
+
+def test_the_first_page_says_how_many_of_the_broken_runs_had_to_be(
+    made: Made, tmp_path: Path
+) -> None:
+    folders = [
+        made("good"),
+        made("bad", outages=BROKEN),
+        made("mutant", outages=BROKEN, manifest={"mutant": "one"}),
+        made("known", outages=BROKEN, manifest={"causes": ["dead"]}),
+        made("known too", outages=BROKEN, manifest={"causes": ["dead"]}),
+    ]
+    told = (
+        "Of the broken ones: mutants, which have to be caught: 1; "
+        "known to break, and why, before they ran: 2; others: 1."
+    )
+    assert told in write_index(folders, tmp_path / "index.html").read_text()
+    page = write_index(folders[:2], tmp_path / "index.html").read_text()
+    assert "1 broken" in page
+    assert "known to break" not in page
 
 
 def test_a_text_of_no_run_says_so(made: Made) -> None:

@@ -16,13 +16,14 @@ from zdtest.judging.slo import Slo
 from zdtest.judging.verdict import judge
 from zdtest.records.recording import Recording
 from zdtest.report import write_index, write_report
+from zdtest.report.correctness import MEANING, TAKES
 from zdtest.report.evidence import FAILURES
 from zdtest.report.frame import Frame
 from zdtest.report.headline import figures, headline, verdict_word
 from zdtest.report.number import count, ms, percent, plain, span
 from zdtest.report.series import lane, throughput
 from zdtest.report.svg import render
-from zdtest.report.tally import percentiles
+from zdtest.report.tally import QUANTILES, percentiles
 from zdtest.report.timeline import GLYPH, LABEL_ROWS, place
 
 HOSTILE = "</svg></style><script>alert(1)</script>\"'&<img src=http://x.test/>$x^{2$"
@@ -134,17 +135,21 @@ def test_a_broken_page_says_why_and_shows_the_outage_and_the_failed_requests(pag
     assert failed[0][6] == "refused"
 
 
+UNKNOWN = ("early", "gaps", "key_lost", "repeats")
+"""What the journal of orders alone that the made-up app keeps does not tell."""
+
+
 def test_every_correctness_check_is_on_the_page_with_its_count_and_its_witnesses(page):
     shown = page(requests=2000, lost=2, outages=[(4.0, 4.51, "reset", ["write"])])
     rows = {row[0]: row[1:] for row in shown.rows if len(row) == 4}
-    assert {check for check in CHECKS if check not in rows} == set()
+    assert {check for check in CHECKS if check not in rows} == set(UNKNOWN)
     assert rows["lost"][:2] == ["2", "writes answered ok that never ran"]
     assert re.fullmatch(
         r"run-\w{8} at \d+\.\d{3}s on v1-[12] \(answered ok and never ran\); run-.*",
         rows["lost"][2],
     )
     assert rows["twice"] == ["0", "writes that ran more than once", ""]
-    assert rows["gaps"][0] == "not known"
+    assert "gaps, repeats (it takes a stream whose messages are numbered)." in shown.text
     undecided = r"(\d+) writes were sent and not answered: they may have run, and \1 of them did"
     assert re.search(undecided, shown.text)
 
@@ -160,7 +165,58 @@ def test_a_page_of_what_was_judged_before_there_were_checks_has_no_table_of_them
     hostile = {"lost": HOSTILE, "twice": 1, "witnesses": {"twice": [HOSTILE, {"id": HOSTILE}]}}
     shown = page({"correctness": hostile}, requests=300)
     assert "script" not in shown.tags
-    assert [row[:2] for row in shown.rows if row[:1] == ["lost"]] == [["lost", "not known"]]
+    assert [row[:2] for row in shown.rows if row[:1] == ["twice"]] == [["twice", "1"]]
+    assert "Not known: lost (it takes the app's journal)." in shown.text
+
+
+def test_what_no_check_knows_is_one_line_that_says_what_it_takes(page):
+    shown = page(requests=300, journal=False, manifest={"new_version": None, "old_version": None})
+    assert "Not known: lost, twice, phantom, early, repeated (it takes the app's journal);" in (
+        shown.text
+    )
+    rows = {row[0] for row in shown.rows if row}
+    assert rows & set(CHECKS) == {"cut", "altered"} | rows & {"backwards", "stale"}
+
+
+def test_every_check_says_what_it_takes_or_is_always_known():
+    assert set(MEANING) == set(CHECKS)
+    assert set(CHECKS) - set(TAKES) == {"cut", "altered"}
+
+
+def test_phases_stand_side_by_side_so_that_they_fit_a_phone(page):
+    shown = page(requests=2000, outages=[(5.0, 5.1, "reset", None)])
+    rows = {row[0]: row[1:] for row in shown.rows if len(row) == 4}
+    assert rows[""] == ["baseline", "deploy", "settle"]
+    assert rows["failed"] == ["0", "20", "0"]
+    for name in ("requests", *QUANTILES):
+        assert all(re.match(r"[\d.,]+(ms|s)?$", told) for told in rows[name]), name
+    loud = [value for tag, name, value in shown.attributes if (tag, name) == ("td", "class")]
+    assert "n alarm" in loud
+
+
+def test_a_legend_shows_each_line_as_it_is_drawn(page):
+    source = page(requests=2000).source
+    for kind, role, words in (("dash", "p99", "p99"), ("dot", "max", "maximum"), ("", "p50", "")):
+        assert re.search(rf'<i class="{kind}" style="--c: var\(--{role}\)[^>]*></i>{words}', source)
+
+
+def test_the_length_beside_an_outage_is_said_to_be_its_most(page):
+    shown = page(requests=2000, outages=[(5.0, 5.1, "reset", ["new"])])
+    (row,) = (row for row in shown.rows if row[:1] == ["new"] and len(row) == 7)
+    assert f"≤ {row[3]}" in shown.text
+    assert f"≤ {row[2]}" not in shown.text
+
+
+def test_only_a_topology_has_an_engine(page):
+    rows = {row[0]: row[1:] for row in page(requests=300).rows if row}
+    assert rows["engine"] == ["none"]
+    own = page(requests=300, manifest={"topology": None})
+    assert "engine" not in {row[0] for row in own.rows if row}
+
+
+def test_it_is_said_why_equal_shares_have_different_rates(page):
+    assert "Rates of equal shares differ a little on purpose" in page(requests=300).text
+    assert "Rates of equal" not in page(requests=300, channels={"new": 1.0}, control=0.0).text
 
 
 def test_a_failed_requests_cause_is_on_the_page_with_what_would_mend_it(page):

@@ -29,43 +29,67 @@ MEANING = {
 """What each check of verdict.json counts."""
 
 
+_JOURNAL = "the app's journal"
+_VERSIONS = "--new-version, and replies that tell their version"
+TAKES = {
+    **dict.fromkeys(("lost", "twice", "phantom", "early", "repeated"), _JOURNAL),
+    **dict.fromkeys(("key_lost", "key_twice"), f"{_JOURNAL}, and writes with a key (write+key)"),
+    **dict.fromkeys(("backwards", "stale"), _VERSIONS),
+    **dict.fromkeys(("gaps", "repeats"), "a stream whose messages are numbered"),
+}
+"""What it takes for a check to be known."""
+
+
 def correctness(frame: Frame) -> str:
-    """Return the section that counts each check and names its witnesses."""
+    """Return the section that counts each check and names its witnesses.
+
+    What is not known is one line, with what would make it known.
+    """
     told = frame.verdict.get("correctness")
     if not isinstance(told, dict):
         return ""
     witnesses = told.get("witnesses")
     seen: Mapping[str, Any] = witnesses if isinstance(witnesses, dict) else {}
+    known = [name for name in MEANING if real(told.get(name)) is not None]
+    unknown = [name for name in MEANING if name in told and name not in known]
     rows = pd.DataFrame(
         [
             {
                 "check": name,
                 "found": told[name],
-                "meaning": meaning,
+                "meaning": MEANING[name],
                 "witnesses": "; ".join(map(_witness, seen.get(name) or ())),
             }
-            for name, meaning in MEANING.items()
-            if name in told
+            for name in known
         ],
         dtype=object,
     )
     columns: dict[str, tuple[str, Show]] = {
         "check": ("check", str),
-        "found": ("found", _found),
+        "found": ("found", count),
         "meaning": ("what it counts", str),
         "witnesses": ("the first of them", str),
     }
-    body = table(rows, columns, caption="Correctness checks", alarming=("found",))
-    note = f'<p class="note">{html(_note(told) + _hidden(frame.verdict), 2000)}</p>'
+    body = table(rows, columns, caption="Correctness checks", alarming=("found",)) if known else ""
+    note = "".join(
+        f'<p class="note">{html(text, 2000)}</p>'
+        for text in (_unknown(unknown), (_note(told) + _hidden(frame.verdict)).strip())
+        if text
+    )
     return f"<section><h2>Correctness</h2>{note}\n{body}</section>"
 
 
-def _found(value: object) -> str:
-    return "not known" if real(value) is None else count(value)
+def _unknown(names: list[str]) -> str:
+    """Return what is not known, by what would make it so; "" where all is."""
+    by: dict[str, list[str]] = {}
+    for name in names:
+        by.setdefault(TAKES.get(name, "what is not on file"), []).append(name)
+    told = [f"{', '.join(each)} (it takes {what})" for what, each in by.items()]
+    return f"Not known: {'; '.join(told)}." if told else ""
 
 
 def _note(told: Mapping[str, Any]) -> str:
-    note = "Not known is what takes an account that nobody kept: a journal, or numbered messages."
+    note = ""
     if (retried := real(told.get("retried"))) is not None:
         note += f" {count(retried)} writes were asked again under their key."
     if (resumed := real(told.get("resumed"))) is not None:

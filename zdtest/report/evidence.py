@@ -13,7 +13,8 @@ from zdtest.report import plots, tally
 from zdtest.report import timeline as lanes
 from zdtest.report.frame import Frame
 from zdtest.report.number import NOTHING, count, html, moment, ms, percent, plain, real
-from zdtest.report.tables import Show, table
+from zdtest.report.tables import Loud, Show, table
+from zdtest.report.tally import QUANTILES
 
 FAILURES = 1000
 """How many failed requests are listed one by one."""
@@ -37,7 +38,7 @@ def timeline(frame: Frame) -> str:
         (bool(frame.failed.any()), ("bad", "failed: tallest, by the share that failed", 14)),
         (
             bool(frame.verdict.get("outages")),
-            ("badtint", "outage, the longest told", 14),
+            ("badtint", "outage; of the longest, how long it lasted at the most", 14),
         ),
         (frame.window is not None, ("deploy", "deploy", 14)),
         (bool(frame.recording.spans("fault")), ("fault", "fault", 14)),
@@ -73,13 +74,35 @@ def latency(frame: Frame) -> str:
     without = ", ".join(f"{name} {ms(think * 1e3)}" for name, think in thinks.items() if think)
     left_out = f"streams and the time a reply takes by design ({without})" if without else "streams"
     note = f"Ok replies from due to done, {left_out} left out. Percentiles are exact."
-    keys = [("p50", "median", 3), ("p99", "p99 (dashed)", 3), ("max", "maximum (dots)", 5)]
+    keys: list[Key] = [
+        ("p50", "median", 3),
+        ("p99", "p99", 3, "dash"),
+        ("max", "maximum", 6, "dot"),
+    ]
     channels = [name for name in frame.channels if name != "control"]
-    body = _figure(frame, plots.latency, keys) + _percentiles(tally.percentiles(frame))
+    body = _figure(frame, plots.latency, keys) + _by_phase(tally.percentiles(frame))
     if len(channels) > 1 and len(frame.samples):
         by_channel = _percentiles(tally.percentiles(frame, channels))
         body += f"<details><summary>By channel</summary>{by_channel}</details>"
     return _section("Latency", note, body)
+
+
+def _by_phase(rows: pd.DataFrame) -> str:
+    """Return the phases beside each other: seven rows of three figures fit any screen."""
+    shows: dict[str, Show] = {"requests": count, "failed": count, **dict.fromkeys(QUANTILES, ms)}
+    told = rows.to_dict("records")
+    lines = [
+        {"what": name} | {one["phase"]: _toned(name, one[name], show) for one in told}
+        for name, show in shows.items()
+    ]
+    columns: dict[str, tuple[str, Show]] = {"what": ("", str)}
+    columns |= {one["phase"]: (one["phase"], _right) for one in told}
+    return table(pd.DataFrame(lines, dtype=object), columns, caption="Latency by phase")
+
+
+def _toned(name: str, value: object, show: Show) -> str:
+    """Return a figure as its cell shows it; failures stand out."""
+    return Loud(show(value)) if name == "failed" and value else show(value)
 
 
 def _percentiles(rows: pd.DataFrame) -> str:
@@ -87,7 +110,7 @@ def _percentiles(rows: pd.DataFrame) -> str:
     if "channel" in rows:
         columns = {"channel": ("channel", str), **columns}
     columns |= {"requests": ("requests", count), "failed": ("failed", count)}
-    columns |= {name: (name, ms) for name in tally.QUANTILES}
+    columns |= {name: (name, ms) for name in QUANTILES}
     return table(rows, columns, caption="Latency percentiles by phase", alarming={"failed"})
 
 
@@ -235,8 +258,9 @@ def _about(mark: Mark) -> str:
     return ", ".join([*told, f"noted {written(late)} later"] if late > LATE else told)
 
 
-Key = tuple[str, str, int]
-"""An entry of a plot's legend: role, words, height of its sample in pixels."""
+Key = tuple[str, str, int] | tuple[str, str, int, str]
+"""An entry of a plot's legend: role, words, height of its sample in pixels, and its kind of line:
+``dash``, ``dot``, or a plain one."""
 
 
 def _figure(frame: Frame, plot: Callable[[Frame, plots.Sheet], str], keys: Iterable[Key]) -> str:
@@ -252,8 +276,9 @@ def _figure(frame: Frame, plot: Callable[[Frame, plots.Sheet], str], keys: Itera
 
 def _legend(keys: Iterable[Key]) -> str:
     items = "".join(
-        f'<li><i style="--c: var(--{role}); height: {tall}px"></i>{html(words)}</li>'
-        for role, words, tall in keys
+        f'<li><i class="{" ".join(kind)}" style="--c: var(--{role}); height: {tall}px"></i>'
+        f"{html(words)}</li>"
+        for role, words, tall, *kind in keys
     )
     return f'<ul class="legend">{items}</ul>'
 

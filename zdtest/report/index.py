@@ -74,7 +74,7 @@ def write_index(folders: Iterable[Path], out: Path) -> Path:
     head = "".join(f'<th scope="col">{name}</th>' for name in heads)
     rows = "\n".join(f"<tr>{_row(run, out.parent)}</tr>" for run in runs)
     body = (
-        f"<h1>{_title(results)}</h1>{since_line(since)}"
+        f"<h1>{_title(results)}</h1>{_foreseen(results)}{since_line(since)}"
         f"{claims_section(results, link)}{ways_section(results)}"
         f"{multiples(results)}{foreseen_section(results)}"
         f"{since_section(since, _link(out.parent / HISTORY / INDEX, out.parent))}"
@@ -92,6 +92,23 @@ def _title(results: list[Result]) -> str:
     counts = ", ".join(f"{count(told[word])} {word}" for word in ("holds", "broken") if told[word])
     rest = told["inconclusive"]
     return f"Runs: {counts or 'none judged'}" + (f", {count(rest)} inconclusive" if rest else "")
+
+
+def _foreseen(results: list[Result]) -> str:
+    """Return how many of the broken runs had to be, or were known to be; nothing without any."""
+    broken = [one for one in results if one.verdict == "broken"]
+    mutants = sum(bool(one.mutant) for one in broken)
+    known = sum(bool(one.expected) and not one.mutant for one in broken)
+    told = [
+        f"mutants, which have to be caught: {count(mutants)}" if mutants else "",
+        f"known to break, and why, before they ran: {count(known)}" if known else "",
+    ]
+    if not any(told):
+        return ""
+    rest = len(broken) - mutants - known
+    told.append(f"others: {count(rest)}" if rest else "")
+    line = f"Of the broken ones: {'; '.join(filter(None, told))}."
+    return f'<p class="what">{html(line)}</p>'
 
 
 def _link(page: Path, base: Path) -> str:

@@ -28,7 +28,7 @@ def claims_section(results: Sequence[Result], link: Link) -> str:
     found = claims(results)
     if not found:
         return ""
-    head = _head(("claim", "what it says", "as documented", "hardened", "why"))
+    head = _head(("claim", "what it says", *_HEADS.values(), "why"))
     rows: list[str] = []
     source: str | None = None
     for one in found:
@@ -44,13 +44,17 @@ def claims_section(results: Sequence[Result], link: Link) -> str:
     )
     return (
         f'<section><h2>What the guides claim</h2><p class="note">{note}</p>'
-        f"{_table('Claims', head, rows)}</section>"
+        f"{_table('Claims', head, rows, 'stacks')}</section>"
     )
+
+
+_HEADS = dict(zip(VARIANTS, ("as documented", "hardened"), strict=True))
 
 
 def _claim(one: Judged, link: Link) -> str:
     cells = "".join(
-        f"<td>{tag(one.verdict(name))}{_runs(one, name, link)}</td>" for name in VARIANTS
+        f'<td data-head="{_HEADS[name]}">{tag(one.verdict(name))}{_runs(one, name, link)}</td>'
+        for name in VARIANTS
     )
     why = one.why("documented") or one.why("hardened")
     words = html(one.claim.words)

@@ -79,7 +79,7 @@ def latency(frame: Frame, sheet: Sheet) -> str:
 
     def draw(axes: Axes) -> None:
         at = table.index.to_numpy()
-        for name, form in (("max", "."), ("p99", "--"), ("p50", "-")):
+        for name, form in (("p99", "--"), ("p50", "-"), ("max", "o")):
             axes.plot(at, table[name].to_numpy(), form, **_pen(name), zorder=3)
         axes.set_yscale("log")
         low, high = table["p50"].min(), table["max"].max()
@@ -95,7 +95,7 @@ def latency(frame: Frame, sheet: Sheet) -> str:
 
 
 def _pen(name: str) -> dict[str, Any]:
-    return {"color": COLOUR[name], "linewidth": 1.6, "markersize": 4, "markeredgewidth": 0}
+    return {"color": COLOUR[name], "linewidth": 1.6, "markersize": 5, "markeredgewidth": 0}
 
 
 def seconds(axes: Axes, frame: Frame) -> None:

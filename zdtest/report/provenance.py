@@ -82,7 +82,10 @@ def ran(frame: Frame) -> str:
         "strategy": manifest.get("strategy"),
         "versions": _joined(manifest.get("old_version"), manifest.get("new_version"), by=" → "),
         "command": _command(manifest.get("command")),
-        "engine": _joined(manifest.get("engine"), manifest.get("emulated")),
+        # Somebody's own stack is run by whatever runs it, and not by what ran the load.
+        "engine": _joined(manifest.get("engine"), manifest.get("emulated"))
+        if manifest.get("topology")
+        else None,
         "rate and seed": f"{rate(manifest.get('rate'))}, seed {manifest.get('seed', NOTHING)}",
         "SLO": _promises(frame.verdict.get("slo") or manifest.get("slo")),
         "host": _host(host) if isinstance(host, dict) else host,
@@ -152,7 +155,12 @@ def _channels(manifest: Mapping[str, Any]) -> str:
         "think": ("think time", _seconds),
         "timeout": ("time limit", _seconds),
     }
-    return "<h3>Channels</h3>" + table(rows, columns, caption="What was sent on each channel")
+    note = (
+        '<p class="note">Rates of equal shares differ a little on purpose: channels in step with '
+        "each other take turns for ever, and one might meet only one server of two.</p>"
+    )
+    shown = table(rows, columns, caption="What was sent on each channel")
+    return f"<h3>Channels</h3>{note if len(rows) > 1 else ''}{shown}"
 
 
 def _seconds(value: object) -> str:

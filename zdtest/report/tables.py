@@ -13,6 +13,12 @@ Show = Callable[[Any], str]
 """How a column writes its values; `str` is for words, which stand on the left."""
 
 
+class Loud(str):
+    """What a cell says that stands out whatever its column is."""
+
+    __slots__ = ()
+
+
 def prose(value: object) -> str:
     """Return a sentence, which may take several lines."""
     return str(value or "")
@@ -65,8 +71,9 @@ def _row(
         if place == 0:
             cells.append(f'<th scope="row"{_class(show)}>{text}</th>')
         else:
-            quiet = value in (0, "", None)
-            tone = "quiet" if quiet else "alarm" if name in alarming else ""
+            quiet = value in (0, "0", "", None)
+            loud = name in alarming or isinstance(value, Loud)
+            tone = "quiet" if quiet else "alarm" if loud else ""
             cells.append(f"<td{_class(show, tone)}>{text}</td>")
     return "".join(cells)
 

@@ -179,7 +179,7 @@ def _outages(axes: Axes, frame: Frame, channel: str, top: float) -> None:
     start, end = low[found.index(longest)], high[found.index(longest)]
     late = end > frame.length * 0.9
     axes.annotate(
-        ms(longest.get("max_ms")),
+        f"≤ {ms(longest.get('max_ms'))}",
         (start if late else end, top + LANE * 0.36),
         xytext=(-4 if late else 4, 0),
         textcoords="offset pixels",

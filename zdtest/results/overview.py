@@ -48,8 +48,7 @@ class Judged:
         one = next((one for one in self.telling(variant) if one.verdict == word), None)
         if one is None or not one.reason:
             return ""
-        cause = max(one.causes, key=lambda name: one.causes[name], default="")
-        return f"{one.reason} ({cause})" if cause and word == "broken" else one.reason
+        return f"{one.why} ({one.most})" if one.most and word == "broken" else one.why
 
     def as_json(self) -> dict[str, object]:
         """Return the fields of the JSON form."""
@@ -239,9 +238,8 @@ RUN = (
 
 def _run(one: Result) -> tuple[str, ...]:
     """Return the run as a line of them."""
-    known = (f"{count} {name}" for name, count in one.causes.items() if name != "unknown")
-    unknown = one.causes.get("unknown")
-    seen = f"{unknown} unknown: {one.seen}" if unknown else ""
+    counts = ", ".join(f"{count} {name}" for name, count in one.causes.items())
+    whys = (one.why, one.most if len(one.causes) < 2 else f"{counts}; most {one.most}")
     return (
         _sign(one.verdict),
         one.run,
@@ -249,7 +247,7 @@ def _run(one: Result) -> tuple[str, ...]:
         f"{one.failed:,} of {one.requests:,}",
         _ms(one.downtime[1]) if one.failed else "none",
         " → ".join(map(_ms, (*one.p99, one.p99_after))),
-        "; ".join(filter(None, (one.reason, *known, seen))),
+        "; ".join(filter(None, whys)),
     )
 
 

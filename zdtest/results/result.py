@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -82,8 +83,8 @@ class Result:
     """That to what they held before it."""
     p99_after: float | None = None
     """In the quiet time after the deploy."""
-    seen: str = ""
-    """What the client saw of the failures whose cause is unknown, in words."""
+    cause: str = ""
+    """What the most frequent cause means, in words; of an unknown one what the client saw."""
     expected: tuple[str, ...] = ()
     """The causes that were known beforehand: one of them is to blame for nearly all that failed."""
 
@@ -91,6 +92,18 @@ class Result:
     def as_expected(self) -> int:
         """How many requests failed for a cause that was known beforehand."""
         return sum(self.causes.get(name, 0) for name in self.expected)
+
+    @property
+    def why(self) -> str:
+        """The first reason without requests' ids, which tell nothing beside other runs."""
+        said = self.reason.removeprefix(f"{self.verdict}: ")
+        return re.sub(rf"{re.escape(self.run)}-[0-9a-f]{{8}} ?", "", said)
+
+    @property
+    def most(self) -> str:
+        """The most frequent cause of what failed, and what it means; "" where nothing did."""
+        name = max(self.causes, key=lambda name: self.causes[name], default="")
+        return f"{name}: {self.cause}" if name and self.cause else name
 
     @property
     def undisturbed(self) -> bool:
@@ -222,12 +235,19 @@ def _result(folder: Path, manifest: Mapping[str, Any], verdict: Mapping[str, Any
         memory=_number(memory.get("peak_bytes")),
         memory_ratio=_number(memory.get("ratio")),
         p99_after=_number((phases.get("settle") or {}).get("p99_ms")),
-        seen=str((verdict["blame"].get("unknown") or {}).get("says") or ""),
+        cause=_meaning(verdict["blame"]),
         expected=tuple(map(str, manifest.get("causes") or ())),
     )
 
 
 _TOLD = ("topology", "variant", "strategy", "test", "mutant")
+
+
+def _meaning(blame: Mapping[str, Any]) -> str:
+    """Return what the most frequent cause of failures means, "" where there is none."""
+    most: Mapping[str, Any]
+    most = max(blame.values(), key=lambda one: int(one["failed"]), default={})
+    return str(most.get("says") or "")
 
 
 def _release(manifest: Mapping[str, Any]) -> str:
