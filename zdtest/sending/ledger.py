@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 TELL: Final = 0.25
 """Seconds between two pieces of news."""
 
-_WRITE: Final = 8.0
+_WRITE: Final = 1.0
 _WRITE_ROWS: Final = 4_096
 
 
