@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import synthetic
 
+from zdtest.judging.evidence import Evidence
 from zdtest.judging.slo import Slo
 from zdtest.judging.verdict import Verdict, judge
 from zdtest.records.recording import Recording
@@ -120,3 +121,17 @@ def test_failures_of_a_channel_that_never_worked_neither_join_nor_end_an_outage(
     first, second = (8.0, 8.1, "refused", ["new"]), (8.5, 8.6, "refused", ["new"])
     assert judged(first, second, NEVER, slo=slo).verdict == "inconclusive"
     assert judged(first, (9.5, 9.6, "refused", ["new"]), NEVER, slo=slo).verdict == "broken"
+
+
+def test_what_does_not_stand_bounds_no_outage_that_does(tmp_path: Path):
+    """From 8.0 s to 8.5 s the host was in trouble too: whether it was down by then is not known."""
+    folder = synthetic.run(
+        tmp_path / "r",
+        outages=[(8.0, 8.5, "refused", ["new", "control"]), (8.5, 9.0, "refused", ["new"])],
+    )
+    evidence = Evidence.of(Recording.read(folder), Slo())
+    (one,) = evidence.charged(("new",), standing=True)
+    (whole,) = evidence.charged(("new",), standing=False)
+    assert one.start == pytest.approx(synthetic.BEGAN + 8.5, abs=0.02)
+    assert one.earliest == whole.earliest == pytest.approx(synthetic.BEGAN + 8.0, abs=0.02)
+    assert whole.start == pytest.approx(synthetic.BEGAN + 8.0, abs=0.02)
