@@ -16,6 +16,7 @@ import pytest
 from own_stack import LENIENT, QUICK, ended, left_of, serving, start, until
 
 from zdtest.engine import reaper
+from zdtest.records.recording import Recording
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +103,7 @@ def test_a_deploy_that_loses_nothing_holds(runs):
     assert verdict(folder)["requests"] > 100
     assert "HOLDS" in out
     assert f"report   {folder}/report.html" in out
+    assert re.search(r"\nreplies  \d+ × 200\n", out)
     assert (folder / "report.html").exists()
 
 
@@ -255,6 +257,21 @@ def test_killed_it_leaves_no_load_and_the_command_alone(url, tmp_path):
     finally:
         for pid in theirs:
             os.kill(pid, signal.SIGKILL)
+
+
+def test_killed_it_has_all_on_disk_but_the_last_second(url, tmp_path):
+    folder = tmp_path / "run"
+    process = measuring(url, folder, options=("--duration", "30s"))
+    until(lambda: sends(folder))
+    time.sleep(4)
+    process.kill()
+    process.communicate()
+    until(lambda: not left_of(folder), seconds=2.0)
+    told = [json.loads(line) for line in (folder / "logs/load.jsonl").read_text().splitlines()]
+    samples = Recording.read(folder).samples
+    lost = told[-1]["t"] - samples.due[-1]
+    assert told[-1]["t"] - samples.due[0] > 3
+    assert lost < 2, "a second, and as long again on a busy machine"
 
 
 def test_when_the_load_dies_the_deploy_goes_on_and_the_run_proves_nothing(url, tmp_path):
