@@ -48,8 +48,10 @@ class Plan:
     control: float = 20.0
     deploy: tuple[float, float | None] | None = (-1.0, None)
     switch: float | tuple[float, float] | None = None
+    share: float | None = None
     versions: tuple[str, str] = ("v1", "v2")
     outages: Sequence[Outage] = ()
+    cut_at: float | None = None
     partial: float = 1.0
     slow: Sequence[Slow] = ()
     stalls: Sequence[tuple[float, float]] = ()
@@ -194,9 +196,14 @@ def _hit(
 def _versions(
     plan: Plan, rows: NDArray[np.void], due: NDArray[np.float64], rng: np.random.Generator
 ) -> None:
-    """Code 1 is the old version, 2 the new; instances 1..2 run the old, 3..4 the new."""
+    """Code 1 is the old version, 2 the new; instances 1..2 run the old, 3..4 the new.
+
+    Where a `share` is planned, the new one has that much of the switch and nothing afterwards.
+    """
     first, last = plan.switched
     share = np.clip((due - first) / (last - first), 0, 1) if last > first else due >= first
+    if plan.share is not None:
+        share = np.where((due >= first) & (due < last), plan.share, 0.0)
     new = rng.random(len(due)) < share
     rows["version"] = 1 + new
     rows["instance"] = 1 + 2 * new + rng.integers(0, 2, len(due))
@@ -221,6 +228,8 @@ def _break(
             rows["sent"][hit] = NEVER
         late = plan.timeout if "timeout" in name else 0.002
         rows["done"][hit] = np.where(rows["sent"][hit] == NEVER, 0, rows["sent"][hit]) + late * 1e6
+        if plan.cut_at is not None:
+            rows["done"][hit] = (plan.cut_at - due[hit]) * 1e6
 
 
 def _words(plan: Plan) -> tuple[list[str], list[str]]:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import synthetic
 
+from zdtest.judging.mixed import shared
 from zdtest.judging.slo import Slo
 from zdtest.judging.verdict import Verdict, judge
 from zdtest.records.arrows import RowWriter
@@ -151,3 +152,55 @@ def test_keys_without_the_account_of_who_asked_again_are_not_known_to_hold(
         "inconclusive: retries.arrows is missing, or was not closed: which writes were asked "
         "again under their key is unknown, and so is what became of them",
     )
+
+
+# Figures.
+
+
+def test_long_requests_cut_at_one_moment_are_no_outage_as_long_as_they_are(judged):
+    """All connections are cut at 9.99 s, each within its two seconds, and nothing was down.
+
+    An outage of no time explains that, however far apart the first and the last of them fell due.
+    """
+    cut = {"channels": {"slow": 1.0}, "think": {"slow": 2.0}, "journal": False}
+    verdict = judged(outages=[(8.0, 9.99, "closed", None)], cut_at=9.99, **cut)
+    (outage,) = verdict.outages
+    assert (outage.min, outage.failed) == (0.0, 398)
+    assert outage.max == pytest.approx(2.0, abs=0.01)
+    assert verdict.downtime[0] == 0.0
+    assert "for 0 to 1995 ms" in verdict.summary()
+    refused = judged(outages=[(8.0, 9.99, "refused", None)], **cut)
+    assert refused.outages[0].min == pytest.approx(1.985 - 0.002), "who was refused was so when due"
+
+
+def test_an_outage_that_the_run_saw_no_end_of_has_no_longest(judged):
+    verdict = judged(outages=[(8.0, 99.0, "refused", ["new"])])
+    told = verdict.as_json()
+    assert told["downtime_open"]
+    assert told["channels"]["new"]["downtime_open"]
+    assert not told["channels"]["reused"]["downtime_open"]
+    assert "ms or more in 1 outage(s)" in verdict.summary()
+    closed = judged(outages=[(8.0, 9.0, "refused", ["new"])])
+    assert not closed.as_json()["downtime_open"]
+    assert "or more" not in closed.summary()
+
+
+CANARY = {"share": 0.3, "deploy": (6.5, 13.0), "switch": (7.0, 12.0), "control": 0.0}
+
+
+@pytest.mark.parametrize("named", [("v1", "v2"), (None, None)], ids=["named", "unnamed"])
+def test_versions_of_a_canary_that_was_taken_back_are_mixed_while_it_answered(judged, named):
+    """However long the settling is, and whether or not anybody told what the two are called."""
+    old, new = named
+    about = {"manifest": {"old_version": old, "new_version": new}}
+    verdict = judged(f"deploy=aborted,{UNTIMED}", **CANARY, **about)
+    assert set(verdict.versions) == {"v1", "v2"}
+    assert verdict.mixed == pytest.approx(5.0, abs=0.1)
+
+
+def test_three_versions_are_mixed_while_any_two_of_them_answer():
+    told = {"v1": (0.0, 4.0), "v2": (3.0, 8.0), "v3": (6.0, 20.0), "v4": (25.0, 30.0)}
+    assert shared(told.values()) == 3.0
+    assert shared([(0.0, 9.0), (1.0, 2.0), (4.0, 5.0)]) == 2.0
+    assert shared([(0.0, 9.0), (1.0, 5.0), (2.0, 3.0), (4.0, 7.0)]) == 6.0
+    assert shared([(0.0, 9.0)]) == shared([]) == 0.0

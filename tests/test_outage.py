@@ -223,3 +223,69 @@ def test_the_fast_search_agrees_with_looking_at_one_sample_after_the_other(
         assert outage.earliest == pytest.approx(0.1 * (before or [told[0][0]])[-1])
         assert outage.latest == pytest.approx(0.1 * (after or [told[-1][0]])[0])
         assert (outage.open_start, outage.open_end) == (not before, not after)
+
+
+SLOW = np.array([2_000_000 if name == "slow" else 0 for name in CHANNELS])
+
+
+def lives(*spans: tuple[float, float], channel: str = "slow") -> Samples:
+    """Return failures that fell due and were over at these times."""
+    rows = np.zeros(len(spans), ROW)
+    rows["due"] = [round(due * 1e9) for due, _ in spans]
+    rows["done"] = [round((done - due) * 1e6) for due, done in spans]
+    rows["outcome"], rows["channel"] = Outcome.reset, CHANNELS.index(channel)
+    return Samples.from_rows(rows)
+
+
+def least(samples: Samples, merge: float = 5.0) -> list[float]:
+    return [one.min for one in outages(samples, failed(samples), merge, think=SLOW)]
+
+
+def test_what_was_under_way_at_one_moment_can_have_been_hit_by_an_outage_of_none() -> None:
+    samples = lives((1.0, 2.5), (1.5, 2.5), (2.5, 2.5))
+    assert least(samples) == [0.0]
+    assert outages(samples, failed(samples), 5.0)[0].min == pytest.approx(1.5), "had they no time"
+
+
+def test_what_was_never_under_way_together_was_hit_by_an_outage_in_between() -> None:
+    assert least(lives((1.0, 1.2), (4.0, 4.1))) == pytest.approx([2.8])
+    assert least(lives((1.0, 3.0), (1.1, 1.2), (4.0, 4.1))) == pytest.approx([2.8])
+
+
+def test_after_its_think_time_a_request_was_late_already_and_was_not_hit_later() -> None:
+    """One that ran out of time after 7 s would have been answered after 2 s."""
+    assert least(lives((1.0, 8.0), (5.0, 12.0))) == pytest.approx([2.0])
+
+
+def test_each_outage_is_sized_by_its_own_failures() -> None:
+    samples = lives((1.0, 1.0), (3.0, 3.0), (20.0, 20.5), (20.5, 20.5))
+    assert least(samples) == pytest.approx([2.0, 0.0])
+
+
+@settings(database=None, deadline=None, max_examples=200)
+@given(
+    lengths=st.lists(st.floats(0.31, 2.0), min_size=30, max_size=30),
+    begin=st.floats(3.0, 6.0),
+    length=st.floats(0.0, 4.0),
+)
+def test_no_outage_is_said_to_have_lasted_longer_at_least_than_it_did(
+    lengths: list[float], begin: float, length: float
+) -> None:
+    """Of requests that take up to two seconds, each that an outage meets is cut as it meets it."""
+    due = np.arange(len(lengths)) * 0.3
+    answered = due + np.array(lengths)
+    hit = (answered >= begin) & (due <= begin + length)
+    cut = [(at, max(at, begin)) for at in due[hit].tolist()]
+    (found,) = least(lives(*cut), merge=100.0)
+    assert found <= length + 1e-6
+
+
+def test_the_downtime_of_what_takes_its_time_counts_what_is_certain() -> None:
+    slow = lives((1.0, 2.5), (2.5, 2.5))
+    both = outages(slow, failed(slow), 5.0, think=SLOW)
+    both += outages(*(lambda one: (one, failed(one)))(drawn("..xxx..", began=4.0)))
+    assert downtime(both)[0] == pytest.approx(0.2)
+
+
+def test_an_outage_with_an_end_that_was_not_seen_is_open() -> None:
+    assert [found(picture)[0].open for picture in ("xx..", "..xx", ".xx.")] == [True, True, False]

@@ -973,7 +973,7 @@ def test_the_verdict_has_the_fields_that_others_build_on(judged):
     assert {"requests", "failed", "p50_ms", "p99_ms", "max_ms", "failed_upper95"} == set(
         told["phases"]["deploy"]
     )
-    assert {"requests", "failed", "downtime_min_ms", "downtime_max_ms"} == set(
+    assert {"requests", "failed", "downtime_min_ms", "downtime_max_ms", "downtime_open"} == set(
         told["channels"]["new"]
     )
     (outage,) = told["outages"]

@@ -13,7 +13,8 @@ from zdtest.history import Found, History, Writes, stale
 from zdtest.judging import phase, suspect
 from zdtest.judging.ailing import well_since
 from zdtest.judging.ends import Ends
-from zdtest.judging.outage import Outage, availability, brownouts, outages
+from zdtest.judging.mixed import mixed
+from zdtest.judging.outage import Outage, availability, outages
 from zdtest.judging.phase import Window
 from zdtest.judging.slo import Slo
 from zdtest.judging.suspect import Suspect
@@ -215,7 +216,7 @@ class Evidence:
     def outages(self, channels: tuple[str, ...]) -> list[Outage]:
         """Return the outages of these channels, whatever they prove."""
         rows = self.on(channels, self.failed)
-        return self._sized(outages(self.samples, self._mask(rows), self.slo.merge))
+        return self._sized(self._mask(rows))
 
     def charged(self, channels: tuple[str, ...], *, standing: bool) -> list[Outage]:
         """Return those that count against a promise; `standing` looks past doubtful failures too.
@@ -225,17 +226,18 @@ class Evidence:
         rows, doubtful = self.failed_on(channels)
         rows = rows[~doubtful] if standing else rows
         among = ~self._mask(np.setdiff1d(self.on(channels, self.failed), rows, assume_unique=True))
-        return self._sized(outages(self.samples, self._mask(rows), self.slo.merge, among=among))
+        return self._sized(self._mask(rows), among)
 
-    def _sized(self, found: list[Outage]) -> list[Outage]:
-        """Return them with what the workers' clocks leave uncertain."""
+    def _sized(self, bad: Bools, among: Bools | None = None) -> list[Outage]:
+        """Return when these were bad, with what the workers' clocks leave uncertain."""
+        think = phase.think(self.recording.manifest.get("channels", {}))
+        found = outages(self.samples, bad, self.slo.merge, among=among, think=think)
         error = crew.clock_error(self.recording.trailer)
         return [replace(one, error=error) for one in found] if error else found
 
     def brownouts(self) -> list[Outage]:
         """Return when replies were ok but slower than promised."""
-        slow = self._mask(self.slow(self.seen))
-        return self._sized(brownouts(self.samples, slow, self.slo.merge))
+        return self._sized(self._mask(self.slow(self.seen)), self.samples.outcome == Outcome.ok)
 
     def _mask(self, rows: Rows) -> Bools:
         mask = np.zeros(len(self.samples), np.bool_)
@@ -298,12 +300,6 @@ class Evidence:
         rows = self.versions[list(phases)] if phases else self.versions
         return int(rows[:, self.samples.versions.index(version)].sum())
 
-    def answered(self, version: str) -> Rows:
-        """Return the system's ok replies from `version`, in due order."""
-        code = self.samples.versions.index(version)
-        ok = (self.samples.version == code) & (self.samples.outcome == Outcome.ok)
-        return np.flatnonzero(ok & (self.samples.channel != _CONTROL))
-
     def stale(self, channels: tuple[str, ...]) -> Found:
         """Return the ok replies not from the version that stays though the deploy had settled.
 
@@ -313,19 +309,13 @@ class Evidence:
         return stale(self.samples, self.recording.run, self.stays, settled, channels)
 
     def mixed(self) -> float:
-        """Return the seconds of due time in which both versions answered.
+        """Return the seconds of due time in which both versions answered, of any where unnamed.
 
-        From the first request answered by the new version to the last one, due later, that the
-        old version answered; zero for an atomic switch, however many were in flight, and where
-        the run does not show two versions.
+        Zero for an atomic switch, however many were in flight, and where there is one version.
         """
-        seen = _seen_versions(self.samples)
-        old = str(self.recording.manifest.get("old_version") or (seen[0] if seen else ""))
-        new = self.new_version or (seen[1] if seen else "")
-        if old == new or not self.replies(old) or not self.replies(new):
-            return 0.0
-        due = self.samples.due
-        return max(0.0, float(due[self.answered(old)[-1]] - due[self.answered(new)[0]]))
+        named = (self.recording.manifest.get("old_version"), self.new_version)
+        versions = {str(name) for name in named} if None not in named else None
+        return mixed(self.samples, np.flatnonzero(self.replied(self.seen)), versions)
 
 
 def _seen_versions(samples: Samples) -> tuple[str, str] | None:

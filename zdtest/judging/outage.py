@@ -8,6 +8,13 @@
 
 Neighbouring failures no more than `merge` seconds of due time apart are one outage, whatever their
 classes. The truth lies between the bounds: one send interval at each end is all that is unknown.
+
+A request that takes its time by design can have been hit at any moment of it. So the shortest
+outage that explains all failures reaches from where the first of them was over, or would have been
+answered, to where the last one fell due; one moment is enough where all were under way at once::
+
+    life        |--------x      |-x                            due until cut
+    min                  |------|              last failed due - first failed over
 """
 
 from __future__ import annotations
@@ -48,6 +55,8 @@ class Outage:
     """Due time of the last ok sample before it: it cannot have begun sooner."""
     latest: float
     """Due time of the first ok sample after it: it cannot have lasted longer."""
+    by: float
+    """When it had begun at the latest: `start`, or within the think time of what failed first."""
     failed: int
     total: int
     """Samples due from start to end; more than `failed` when only a part of the system was down."""
@@ -60,6 +69,11 @@ class Outage:
     """Seconds that each of these moments may be off, where several clocks told them."""
 
     @property
+    def open(self) -> bool:
+        """Whether the run saw no end, or no beginning of it: nothing says how long it lasted."""
+        return self.open_start or self.open_end
+
+    @property
     def whole(self) -> bool:
         """Whether nothing was answered ok in it: its channel was down, not failing at times."""
         return self.failed == self.total
@@ -67,7 +81,7 @@ class Outage:
     @property
     def min(self) -> float:
         """Seconds it lasted at least."""
-        return max(0.0, self.end - self.start - 2 * self.error)
+        return max(0.0, self.end - self.by - 2 * self.error)
 
     @property
     def max(self) -> float:
@@ -80,32 +94,29 @@ def episodes(samples: Samples, bad: Bools, merge: float = MERGE) -> list[Outage]
 
     What the generator could not send says nothing about the system and is left out.
     """
-    told = samples.outcome != Outcome.unsent
-    if not told.all():
-        samples, bad = samples.where(told), bad[told]
-    if not len(samples):
-        return []
-    return _episodes(CHANNELS[samples.channel[0]], samples.due, samples.outcome, bad, merge)
+    rows = np.flatnonzero(samples.outcome != Outcome.unsent)
+    return _episodes(samples, rows, bad[rows], merge, 0)
 
 
-def _episodes(
-    channel: str,
-    due: NDArray[np.float64],
-    outcome: NDArray[np.uint8],
-    bad: Bools,
-    merge: float,
-) -> list[Outage]:
-    failed = np.flatnonzero(bad)
+def _episodes(samples: Samples, rows: Rows, bad: Bools, merge: float, think: int) -> list[Outage]:
+    """Return the outages among these rows, all of one channel; `think` is in microseconds.
+
+    `bad` tells which of the rows failed.
+    """
+    failed, due = np.flatnonzero(bad), samples.due[rows]
     if not len(failed):
         return []
     cuts = np.flatnonzero(np.diff(due[failed]) - merge > _HALF_A_TICK) + 1
     first, last = np.r_[0, cuts], np.r_[cuts, len(failed)] - 1
     bounds = _bounds(due, failed, first, last)
-    classes = _classes(outcome[failed], first)
+    classes = _classes(samples.outcome[rows[failed]], first)
+    hit = due[failed] + np.minimum(samples.done_us[rows[failed]], think) * 1e-6
+    begun = np.minimum.reduceat(hit, first).tolist()
+    channel = CHANNELS[samples.channel[rows[0]]]
     return [
-        Outage(channel, start, end, earliest, latest, count, total, _named(row), *unbound)
-        for (start, end, earliest, latest, total, *unbound), count, row in zip(
-            bounds, (last - first + 1).tolist(), classes, strict=True
+        Outage(channel, start, end, earliest, latest, by, count, total, _named(row), *unbound)
+        for (start, end, earliest, latest, total, *unbound), by, count, row in zip(
+            bounds, begun, (last - first + 1).tolist(), classes, strict=True
         )
     ]
 
@@ -144,11 +155,17 @@ def _named(counts: Ints) -> dict[str, int]:
 
 
 def outages(
-    samples: Samples, failed: Bools, merge: float = MERGE, *, among: Bools | None = None
+    samples: Samples,
+    failed: Bools,
+    merge: float = MERGE,
+    *,
+    among: Bools | None = None,
+    think: Ints | None = None,
 ) -> list[Outage]:
     """Return the episodes of every channel by start; `failed` has a truth for each sample.
 
-    Samples that are not `among` those looked at neither belong to an episode nor end one.
+    Samples that are not `among` those looked at neither belong to an episode nor end one. `think`
+    is how long a reply takes by design, microseconds by channel code.
     """
     found: list[Outage] = []
     looked_at = samples.outcome != Outcome.unsent
@@ -156,8 +173,8 @@ def outages(
         looked_at &= among
     for code in np.unique(samples.channel[failed]):
         rows = np.flatnonzero((samples.channel == code) & looked_at)
-        name = CHANNELS[code]
-        found += _episodes(name, samples.due[rows], samples.outcome[rows], failed[rows], merge)
+        thinks = 0 if think is None else int(think[code])
+        found += _episodes(samples, rows, failed[rows], merge, thinks)
     return sorted(found, key=lambda outage: (outage.start, outage.channel))
 
 
@@ -172,17 +189,18 @@ def brownouts(samples: Samples, slow: Bools, merge: float = MERGE) -> list[Outag
 def downtime(found: Sequence[Outage]) -> tuple[float, float]:
     """Return the seconds in at least one outage, at least and at most; overlaps count once."""
     return (
-        _union([(one.start + one.error, one.end - one.error) for one in found]),
-        _union([(one.earliest - one.error, one.latest + one.error) for one in found]),
+        covered([(one.by + one.error, one.end - one.error) for one in found]),
+        covered([(one.earliest - one.error, one.latest + one.error) for one in found]),
     )
 
 
-def _union(spans: list[tuple[float, float]]) -> float:
-    covered, reached = 0.0, -np.inf
+def covered(spans: Iterable[tuple[float, float]]) -> float:
+    """Return the seconds in at least one of the spans."""
+    total, reached = 0.0, -np.inf
     for start, end in sorted(spans):
-        covered += max(0.0, end - max(start, reached))
+        total += max(0.0, end - max(start, reached))
         reached = max(reached, end)
-    return float(covered)
+    return float(total)
 
 
 def availability(due: NDArray[np.float64], failed: Bools, step: float = 0.1) -> Ints:

@@ -93,13 +93,18 @@ def codes(samples: Samples, window: Window) -> NDArray[np.uint8]:
     return phase
 
 
+def think(channels: Mapping[str, Mapping[str, Any]]) -> NDArray[np.int64]:
+    """Return how long a reply takes by design, whole microseconds by channel code."""
+    told = (channels.get(name, {}).get("think") or 0 for name in CHANNELS)
+    return np.array([round(float(one) * 1e6) for one in told], np.int64)
+
+
 def excess(samples: Samples, channels: Mapping[str, Mapping[str, Any]]) -> NDArray[np.int64]:
     """Return each latency beyond the channel's think time, in whole microseconds as recorded."""
     latency = samples.done_us.astype(np.int64)
-    for code, name in enumerate(CHANNELS):
-        think = round(float(channels.get(name, {}).get("think") or 0) * 1e6)
-        if think:
-            np.subtract(latency, think, out=latency, where=samples.channel == code)
+    thinks = think(channels)
+    for code in np.flatnonzero(thinks):
+        np.subtract(latency, thinks[code], out=latency, where=samples.channel == code)
     return latency
 
 

@@ -75,14 +75,16 @@ def _lasted(found: Sequence[Outage], began: float) -> str:
     worst = max(found, key=lambda outage: outage.max)
     channels = ", ".join(dict.fromkeys(outage.channel for outage in found))
     return (
-        f"on {channels} for {_span(*downtime(found))} in {len(found)} outage(s); the longest on "
-        f"{worst.channel} at +{worst.start - began:.3f} s: {_span(worst.min, worst.max)}, "
+        f"on {channels} for {_span(*downtime(found), any(one.open for one in found))} "
+        f"in {len(found)} outage(s); the longest on {worst.channel} at "
+        f"+{worst.start - began:.3f} s: {_span(worst.min, worst.max, worst.open)}, "
         f"{worst.failed} of {worst.total} requests failed"
     )
 
 
-def _span(least: float, most: float) -> str:
-    return f"{least * 1e3:.0f} to {most * 1e3:.0f} ms"
+def _span(least: float, most: float, more: bool) -> str:
+    """Return how long it was at least and at most, or at most as far as the run reached."""
+    return f"{least * 1e3:.0f} to {most * 1e3:.0f} ms{' or more' if more else ''}"
 
 
 def _latencies(verdict: Verdict) -> str:

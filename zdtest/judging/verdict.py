@@ -44,6 +44,9 @@ class Channel:
     requests: int
     failed: int
     downtime: tuple[float, float]
+    open: bool
+    """Whether one of its outages had begun before the run, or went on when it ended: the longest
+    that it was down is not known then, only that it may be more than that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,8 @@ class Verdict:
     outages: tuple[Outage, ...]
     brownouts: tuple[Outage, ...]
     downtime: tuple[float, float]
-    """Seconds in which at least one channel was in an outage, at least and at most."""
+    """Seconds in which at least one channel was in an outage, at least and at most: or more, where
+    one of the outages is open."""
     versions: Mapping[str, int]
     """Ok replies by version."""
     mixed: float
@@ -161,6 +165,7 @@ class Verdict:
             "channels": {name: _channel_json(told) for name, told in self.channels.items()},
             "downtime_min_ms": least * 1e3,
             "downtime_max_ms": most * 1e3,
+            "downtime_open": any(outage.open for outage in self.outages),
             "availability_100ms_worst": self.worst,
             "outages": [self._outage_json(outage) for outage in self.outages],
             "brownouts": [self._outage_json(outage) for outage in self.brownouts],
@@ -289,10 +294,12 @@ def _phases(evidence: Evidence) -> dict[str, Figures]:
 
 
 def _channel(evidence: Evidence, name: str, outages: tuple[Outage, ...]) -> Channel:
+    own = [outage for outage in outages if outage.channel == name]
     return Channel(
         requests=evidence.requests((name,)),
         failed=evidence.failures((name,)),
-        downtime=downtime([outage for outage in outages if outage.channel == name]),
+        downtime=downtime(own),
+        open=any(outage.open for outage in own),
     )
 
 
@@ -303,6 +310,7 @@ def _channel_json(channel: Channel) -> dict[str, object]:
         "failed": channel.failed,
         "downtime_min_ms": least * 1e3,
         "downtime_max_ms": most * 1e3,
+        "downtime_open": channel.open,
     }
 
 

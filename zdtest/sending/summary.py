@@ -12,6 +12,7 @@ from zdtest import duration
 from zdtest.blame.masked import Masked
 from zdtest.judging.interval import upper_rate
 from zdtest.judging.outage import Outage, outages
+from zdtest.judging.phase import think
 from zdtest.records import crew
 from zdtest.records.recording import Recording
 from zdtest.records.sample import CHANNELS, Outcome
@@ -86,7 +87,8 @@ def _seen(recording: Recording, counts: dict[str, dict[Outcome, int]]) -> Iterat
 def _outages(recording: Recording) -> Iterator[str]:
     samples = recording.samples
     passing = np.isin(samples.outcome, (Outcome.ok, Outcome.unsent))
-    found = outages(samples, ~passing & (samples.channel != CHANNELS.index("control")))
+    failed = ~passing & (samples.channel != CHANNELS.index("control"))
+    found = outages(samples, failed, think=think(recording.manifest.get("channels", {})))
     began = float(samples.due[0])
     yield from (_line(outage, began) for outage in found[:_SHOWN])
     if more := found[_SHOWN:]:
@@ -96,15 +98,11 @@ def _outages(recording: Recording) -> Iterator[str]:
 def _line(outage: Outage, began: float) -> str:
     """Return one outage: where, when, how long at least and at most, how much of it, as what."""
     told = " ".join(f"{name}={count}" for name, count in outage.outcomes.items())
-    longest = duration.written(outage.max) + (" or more" if _unbound(outage) else "")
+    longest = duration.written(outage.max) + (" or more" if outage.open else "")
     return (
         f"{outage.channel:<8} at +{outage.start - began:.3f} s for {duration.written(outage.min)} "
         f"to {longest}: {outage.failed} of {outage.total} failed, {told}"
     )
-
-
-def _unbound(outage: Outage) -> bool:
-    return outage.open_start or outage.open_end
 
 
 def _load(recording: Recording) -> Iterator[str]:
