@@ -38,7 +38,8 @@ WORKING = {"v1": {"product": "slow:200"}}
 @pytest.mark.claim("2d", source="002", says="who dies is replaced, so nobody notices")
 @pytest.mark.topology("swarm_shop", variant="documented", releases=WORKING)
 @pytest.mark.xfail(raises=SloViolation, strict=True, reason="the front says that there is none")
-@pytest.mark.causes("app")
+# Whose call meets an address that is gone waits without a limit.
+@pytest.mark.causes("app", "hung")
 def test_a_task_dies(zd):
     with (
         zd.load(rate=80, channels=READ, **QUICK),
