@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -19,6 +20,7 @@ from own_stack import LENIENT, left_of, serving, until, zdtest
 
 from zdtest.cli import main
 from zdtest.engine import kept
+from zdtest.judging.slo import Slo
 
 URL = "http://127.0.0.1:9/"
 
@@ -51,7 +53,7 @@ def refused(capsys, *words: object, code: int = 2) -> str:
         ("judge", "required: RUN"),
         ("up", "required: TOPOLOGY"),
         ("judge a b", "unrecognized arguments: b"),
-        ("during --url U", "expected a command after --, or --duration"),
+        ("during --url U", "nothing to measure: expected a command after --, or --duration TIME"),
         ("during --url U --duration 1s -- true", "not both"),
         ("during --url U -- no-such-command", "command no-such-command not found: expected"),
         ("during --url ftp://x/ -- true", "url 'ftp://x/': expected http://"),
@@ -89,8 +91,14 @@ def refused(capsys, *words: object, code: int = 2) -> str:
         ("during --url U --expect-status 2x -- true", "status '2x': expected such as 200"),
         ("up custom_lp", "unknown topology 'custom_lp': did you mean 'custom_lb'?"),
         ("up custom_lb --variant hardend", "did you mean 'hardened'?"),
-        ("down no-such-run", "no kept run 'no-such-run': expected one of"),
+        ("down no-such-run", "no kept run 'no-such-run': "),
+        ("during --url U --slo failed=1,slow=2s,p99_over=1s,merge=1 -- true", "slo merge '1': exp"),
+        ("during --url U --header secret -- true", "--header: expected 'Name: value', with a"),
+        ("during --url http://me:pw@h/ -- true", "url with a user in it: expected http://host"),
+        ("during --url U --version-header a/b -- true", "--version-header 'a/b': expected a"),
+        ("during --url U --write-body {bad -- true", "--write-body '{bad': expected JSON, or"),
         ("judge /no/such/run", "no run at /no/such/run: expected a folder with manifest.json"),
+        ("judge /etc/hostname", "no run at /etc/hostname: expected a folder with manifest.json"),
         ("judge /proc", "no run at /proc: expected a folder with manifest.json"),
         ("report /no/such/run", "no run at /no/such/run"),
     ],
@@ -228,6 +236,25 @@ def test_help_shows_every_verb(capsys):
         main(["--help"])
     out = capsys.readouterr().out
     assert all(verb in out for verb in ("during", "judge", "report", "up", "down", "doctor"))
+
+
+def test_the_help_of_during_ends_with_promises_and_exit_codes(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["during", "--help"])
+    out = capsys.readouterr().out
+    told = out.partition("promises and their defaults")[2]
+    for name, default in (("failed", "0"), ("p99_over", "250ms"), ("slow", "1s"), ("merge", "1s")):
+        assert f" {name}={default}" in told
+    assert set(Slo().as_dict()) <= set(re.findall(r"([a-z0-9_]+)=", told))
+    assert out.endswith("  4  the command failed; the verdict is written all the same\n")
+
+
+def test_a_run_that_is_not_there_to_be_ended_is_told_so(capsys, monkeypatch):
+    monkeypatch.setattr(kept, "kept", list)
+    monkeypatch.setattr(kept, "down", lambda run: [])
+    assert refused(capsys, "down", "x") == "no kept run 'x': nothing was left running"
+    monkeypatch.setattr(kept, "kept", lambda: [{"run": "y"}])
+    assert refused(capsys, "down", "x") == "no kept run 'x': expected one of y"
 
 
 def test_a_reader_that_leaves_is_no_crash():

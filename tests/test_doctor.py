@@ -60,7 +60,7 @@ def test_an_engine_that_answers_is_named_with_its_version(monkeypatch):
 def test_one_that_could_be_started_is_as_good(monkeypatch):
     there = engine(monkeypatch)
     assert there.works
-    assert there.detail == "/x: nothing answers; a private one is started when needed"
+    assert there.detail == "a private one is started when needed (/x: nothing answers)"
 
 
 def test_one_that_could_be_installed_is_said_with_the_command(monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 
 from zdtest.progress import Progress
 
@@ -12,12 +13,33 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_it_is_silent_when_nobody_watches():
+def test_in_a_log_it_adds_a_line_every_ten_seconds_of_load(monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     out = io.StringIO()
     progress = Progress(out)
-    progress("deploy", {"t": 1.0, "done": 5, "failed": 0})
+    for step in range(251):
+        now = 100.0 + step / 10
+        told = {"t": now, "done": 20 * step, "failed": 0} if step > 10 else {}
+        progress("starting" if step <= 10 else "deploy", told)
     progress.clear()
-    assert out.getvalue() == ""
+    lines = out.getvalue().splitlines()
+    assert [line.split()[:4] for line in lines] == [
+        ["zdtest:", "11.1", "s", "deploy"],
+        ["zdtest:", "21.1", "s", "deploy"],
+    ]
+    assert "\r" not in out.getvalue()
+    assert lines[1].endswith("200/s      4,220 done  0 failed")
+
+
+def test_a_log_that_nobody_reads_any_more_stops_nothing():
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    progress = Progress(Closed())
+    progress._next = 1.0
+    progress("deploy", {"t": 1.0, "done": 5, "failed": 0})
 
 
 def test_it_tells_time_phase_rate_and_failures():

@@ -13,7 +13,7 @@ import synthetic
 
 from zdtest.records.recording import ROW, Recording, Samples
 from zdtest.records.sample import CHANNELS, Outcome
-from zdtest.sending.summary import of_folder, summary
+from zdtest.sending.summary import of_folder, replies, summary
 
 TRAILER = {
     "count": 2000, "offered_rate": 200.0, "reached_rate": 200.0, "lag_p50_ms": 0.1,
@@ -112,3 +112,27 @@ def test_a_run_without_requests_claims_nothing() -> None:
 
 def test_a_huge_recording_is_not_read() -> None:
     assert "10000000 samples recorded in nowhere" in of_folder(Path("nowhere"), 10_000_000)
+
+
+def test_replies_are_counted_by_status_and_what_brought_none_by_why(tmp_path):
+    folder = synthetic.run(
+        tmp_path / "r",
+        requests=1000,
+        rate=100,
+        control=50,
+        outages=[
+            (2, 2.5, "refused", None),
+            (3, 3.2, "http_5xx", None),
+            (4, 4.1, "truncated", None),
+        ],
+    )
+    told = replies(Recording.read(folder))
+    assert told.startswith("replies  ")
+    words = {word: int(n) for n, word in re.findall(r"(\d+) × ([^,]+)", told)}
+    assert set(words) == {"200", "503", "refused", "200 truncated"}
+    assert (words["refused"], words["503"], words["200 truncated"]) == (50, 20, 10)
+    assert sum(words.values()) == 1000, "the control is not the system"
+
+
+def test_a_recording_of_nothing_has_no_replies(tmp_path):
+    assert replies(Recording.read(synthetic.run(tmp_path / "r", requests=0))) == "replies  none"

@@ -123,7 +123,7 @@ def _engine() -> Iterator[Finding]:
     if isinstance(there, daemon.Reached):
         yield Finding("Docker Engine", True, str(there))
     elif not (why := daemon.unwilling()):
-        yield Finding("Docker Engine", True, f"{there}; a private one is started when needed")
+        yield Finding("Docker Engine", True, f"a private one is started when needed ({there})")
     else:
         cure = debian.forbidding() or "`zdtest engine install` brings one"
         detail = f"{there}; {why}{f'; {cure}' if debian.engine_lacks() else ''}"

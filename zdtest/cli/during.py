@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zdtest import duration
-from zdtest.cli.exit import BROKEN, FAILED, USAGE, VERDICTS, say
+from zdtest.cli.exit import BROKEN, CODES, FAILED, USAGE, VERDICTS, say
 from zdtest.cli.judge import SLO_HELP, show
 from zdtest.errors import CommandError, ConfigError, DeployFailed, RecordingError
 from zdtest.interrupt import die_by
@@ -55,7 +56,21 @@ def add_during(verb: argparse.ArgumentParser) -> None:
     add("--insecure", action="store_true", help="accept any certificate")
     add("command", nargs=argparse.REMAINDER, metavar="-- CMD…", help="what deploys")
     verb.usage = "zdtest during --url URL [option…] (-- CMD… | --duration TIME)"
+    verb.formatter_class = argparse.RawDescriptionHelpFormatter
+    verb.epilog = f"{_promises_help()}\n\n{CODES}"
     verb.set_defaults(verb=during)
+
+
+def _promises_help() -> str:
+    """Return every promise with its default; what each means is in the reference."""
+    from zdtest.judging.slo import Slo, shown
+
+    usual = Slo().as_dict()
+    told = [f"{name}={value if isinstance(value, str) else shown(name, value)}"
+            for name, value in usual.items()]  # fmt: skip
+    lines = textwrap.wrap(" ".join(told), 90, initial_indent="  ", subsequent_indent="  ")
+    head = "promises and their defaults, each explained in docs/reference.md:"
+    return "\n".join([head, *lines])
 
 
 def _channels_help() -> str:
@@ -76,8 +91,10 @@ def during(options: argparse.Namespace) -> int:
     from zdtest.sending.preflight import path_of
 
     command = options.command[1:] if options.command[:1] == ["--"] else options.command
-    if bool(command) == bool(options.duration):
-        raise ConfigError("expected a command after --, or --duration in its place; not both")
+    if command and options.duration:
+        raise ConfigError("a command and --duration: expected one of the two, not both")
+    if not command and not options.duration:
+        raise ConfigError("nothing to measure: expected a command after --, or --duration TIME")
     if command:
         expect_command(command)
     slo = Slo.parse(options.slo)
@@ -105,8 +122,12 @@ def during(options: argparse.Namespace) -> int:
 
 def _tell(found: Finding, folder: Path) -> int:
     """Print what came of a measurement and return its exit code, or die as we were told to."""
+    from zdtest.records.recording import Recording
+    from zdtest.sending.summary import replies
+
     try:
         show(found.verdict, folder)
+        print(replies(Recording.read(folder)))
         for trouble in found.troubles:
             say(trouble, FAILED)
         sys.stdout.flush()

@@ -97,7 +97,8 @@ def down(options: argparse.Namespace) -> int:
 
     ended = kept.down(options.run)
     if options.run and not ended:
-        running = ", ".join(str(one["run"]) for one in kept.kept()) or "nothing runs"
-        raise ConfigError(f"no kept run {options.run!r}: expected one of: {running}")
+        running = ", ".join(str(one["run"]) for one in kept.kept())
+        expected = f"expected one of {running}" if running else "nothing was left running"
+        raise ConfigError(f"no kept run {options.run!r}: {expected}")
     print("\n".join(f"ended {name}" for name in ended) or "nothing was left running")
     return HOLDS

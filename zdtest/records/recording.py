@@ -371,7 +371,7 @@ def manifest(folder: Path) -> Mapping[str, Any]:
     path = folder / "manifest.json"
     try:
         found: Any = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise RecordingError(
             f"no run at {path.parent}: expected a folder with {path.name}"
         ) from error

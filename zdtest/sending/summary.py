@@ -41,6 +41,30 @@ def summary(recording: Recording) -> str:
     return "\n".join([*lines, *_load(recording), f"recorded in {recording.folder}"])
 
 
+def replies(recording: Recording) -> str:
+    """Return in one line how often each status came, and why none did or it was no good."""
+    samples = recording.samples
+    ours = samples.channel != CHANNELS.index("control")
+    pairs = np.stack([samples.status[ours], samples.outcome[ours]], axis=1).astype(np.int64)
+    known, counts = np.unique(pairs, axis=0, return_counts=True)
+    told: dict[str, int] = {}
+    for (status, outcome), count in zip(known.tolist(), counts.tolist(), strict=True):
+        word = _word(status, Outcome(outcome))
+        told[word] = told.get(word, 0) + count
+    ranked = sorted(told.items(), key=lambda one: -one[1])
+    return f"replies  {', '.join(f'{count} × {word}' for word, count in ranked) or 'none'}"
+
+
+_BY_STATUS = (Outcome.ok, Outcome.http_3xx, Outcome.http_4xx, Outcome.http_5xx)
+
+
+def _word(status: int, outcome: Outcome) -> str:
+    """Return the status where it says all, else what became of the request too."""
+    if not status:
+        return outcome.name
+    return str(status) if outcome in _BY_STATUS else f"{status} {outcome.name}"
+
+
 def _counts(recording: Recording) -> dict[str, dict[Outcome, int]]:
     """Return how often each outcome occurred on each channel that was asked."""
     samples, kinds = recording.samples, len(Outcome)
