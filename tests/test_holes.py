@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,10 @@ from zdtest.judging.verdict import Verdict, judge
 from zdtest.records.arrows import RowWriter
 from zdtest.records.beside import RETRY
 from zdtest.records.recording import Recording
+from zdtest.report import write_index, write_report
+from zdtest.report.frame import Frame
+from zdtest.report.headline import figures
+from zdtest.table import Row
 
 UNTIMED = "p99_ratio=none,p99_over=none"
 STREAMS = {"new": 1.0, "stream": 1.0}
@@ -204,3 +209,20 @@ def test_three_versions_are_mixed_while_any_two_of_them_answer():
     assert shared([(0.0, 9.0), (1.0, 2.0), (4.0, 5.0)]) == 2.0
     assert shared([(0.0, 9.0), (1.0, 5.0), (2.0, 3.0), (4.0, 7.0)]) == 6.0
     assert shared([(0.0, 9.0)]) == shared([]) == 0.0
+
+
+def test_wherever_the_length_of_an_outage_that_did_not_end_is_told_it_may_be_more(tmp_path: Path):
+    folder = synthetic.run(tmp_path / "run", outages=[(8.0, 99.0, "refused", ["new"])])
+    recording = Recording.read(folder)
+    told = judge(recording, Slo()).as_json()
+    shown = {term: value for term, value, _, _ in figures(Frame(recording, told))}
+    assert shown["Downtime"] == shown["Longest outage"] == "12.0s or more"
+    (folder / "verdict.json").write_text(json.dumps(told))
+    index = tmp_path / "index.html"
+    write_index([folder], index)
+    assert "12.0s or more" in index.read_text()
+    assert "≥ 12.0s" in write_report(folder).read_text()
+    row = {"verdict": "broken", "failed": 1, "requests": 2, "downtime_open": True}
+    row |= {"downtime_min_ms": 1.0, "downtime_max_ms": 2.0}
+    facts = {f"zdtest.{name}": value for name, value in row.items()}
+    assert Row.of("a::b", facts).downtime == "1 to 2 ms or more"

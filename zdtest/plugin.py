@@ -303,6 +303,7 @@ def _tell(item: pytest.Item, one: Scenario) -> None:
             deploy_failed=deploy.failed,
             downtime_min_ms=least * 1e3,
             downtime_max_ms=most * 1e3,
+            downtime_open=any(outage.open for outage in verdict.outages),
             failed_upper95=verdict.failed_upper95,
         )
 

@@ -52,6 +52,7 @@ class Row:
         told = {name.removeprefix("zdtest."): value for name, value in facts.items()}
         judged = "verdict" in told
         least, most = told.get("downtime_min_ms", 0.0), told.get("downtime_max_ms", 0.0)
+        more = " or more" if told.get("downtime_open") else ""
         return cls(
             node=node,
             claim=str(told.get("claim", "")),
@@ -59,7 +60,7 @@ class Row:
             verdict=str(told.get("verdict", _NOT_JUDGED)),
             promised_for=str(told.get("promised_for", "")),
             failed=f"{told['failed']:,} of {told['requests']:,}" if judged else "",
-            downtime=f"{least:,.0f} to {most:,.0f} ms" if most else "none" if judged else "",
+            downtime=f"{least:,.0f} to {most:,.0f} ms{more}" if most else "none" if judged else "",
             deploy_failed=int(told.get("deploy_failed", 0)),
             deploy_requests=int(told.get("deploy_requests", 0)),
             mutant=str(told.get("mutant", "")),

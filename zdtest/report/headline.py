@@ -140,7 +140,11 @@ def _downtime(frame: Frame) -> Figure:
     if not _requests(frame):
         return "Downtime", UNKNOWN, "nothing was sent", False
     channels = frame.verdict.get("channels") or {}
-    down = {n: c for n, c in channels.items() if (real(c.get("downtime_max_ms")) or 0) > 0}
+    down = {
+        n: c
+        for n, c in channels.items()
+        if (real(c.get("downtime_max_ms")) or 0) > 0 or c.get("downtime_open")
+    }
     low, high = (frame.verdict.get(f"downtime_{end}_ms") for end in ("min", "max"))
     if real(high) is None:
         worst: Mapping[str, Any]
@@ -149,7 +153,8 @@ def _downtime(frame: Frame) -> Figure:
     if not down:
         return "Downtime", "none", f"on {len(channels)} channels", False
     remark = f"on {len(down)} of {len(channels)} channels: {', '.join(down)}"
-    return _down_or_not(frame), span(low, high), remark, True
+    more = frame.verdict.get("downtime_open")
+    return _down_or_not(frame), span(low, high, more), remark, True
 
 
 def _down_or_not(frame: Frame) -> str:
@@ -177,7 +182,8 @@ def _worst(frame: Frame) -> Figure:
     failed = f"{count(worst.get('failed'))} of {count(worst.get('total'))} failed"
     begin = "" if start is None else f", from {moment(start)}"
     remark = f"{worst.get('channel')}, {failed}{begin}"
-    return "Longest outage", span(worst.get("min_ms"), worst.get("max_ms")), remark, True
+    more = bool(worst.get("open_start") or worst.get("open_end"))
+    return "Longest outage", span(worst.get("min_ms"), worst.get("max_ms"), more), remark, True
 
 
 def _deploy(frame: Frame) -> Figure:

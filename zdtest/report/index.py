@@ -157,7 +157,8 @@ def _downtime(verdict: dict[str, Any]) -> str:
         worst: dict[str, Any]
         worst = max(channels, key=lambda c: real(c.get("downtime_max_ms")) or 0.0, default={})
         low, high = worst.get("downtime_min_ms"), worst.get("downtime_max_ms")
-    return span(low, high) if real(high) else "none"
+    more = verdict.get("downtime_open")
+    return span(low, high, more) if real(high) or more else "none"
 
 
 def _verdict(run: _Run) -> str:

@@ -39,10 +39,14 @@ def ms(value: object) -> str:
     return NOTHING if number is None else written(number / 1e3)
 
 
-def span(least: object, most: object) -> str:
-    """Return a length known between two bounds, milliseconds."""
+def span(least: object, most: object, more: object = False) -> str:
+    """Return a length known between two bounds, milliseconds; it may be `more` than the upper one.
+
+    So it may where the run saw no end of what lasted so long.
+    """
     low, high = ms(least), ms(most)
-    return low if low == high or high == NOTHING else f"{low} to {high}"
+    told = low if low == high or high == NOTHING else f"{low} to {high}"
+    return f"{told} or more" if more is True else told
 
 
 def moment(value: object, digits: int = 3) -> str:

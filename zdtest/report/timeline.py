@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -167,6 +167,13 @@ def _bars(
     axes.add_artist(PathPatch(path, facecolor=COLOUR[role], linewidth=0, zorder=_ABOVE[role]))
 
 
+def _at_most(outage: Mapping[str, Any]) -> str:
+    """Return how long it lasted at the most, or at the least where the run saw no end of it."""
+    if outage.get("open_start") or outage.get("open_end"):
+        return f"≥ {ms(outage.get('min_ms'))}"
+    return f"≤ {ms(outage.get('max_ms'))}"
+
+
 def _outages(axes: Axes, frame: Frame, channel: str, top: float) -> None:
     """Shade each outage of the channel and write the longest one's length beside it."""
     found = [o for o in frame.verdict.get("outages") or () if o.get("channel") == channel]
@@ -179,7 +186,7 @@ def _outages(axes: Axes, frame: Frame, channel: str, top: float) -> None:
     start, end = low[found.index(longest)], high[found.index(longest)]
     late = end > frame.length * 0.9
     axes.annotate(
-        f"≤ {ms(longest.get('max_ms'))}",
+        _at_most(longest),
         (start if late else end, top + LANE * 0.36),
         xytext=(-4 if late else 4, 0),
         textcoords="offset pixels",
