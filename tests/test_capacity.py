@@ -166,3 +166,39 @@ def test_a_run_without_a_deploy_or_without_baseline_has_no_price() -> None:
     assert capacity(recorded(OLD, deploy=None)) == Capacity(2, 2, 2, None, None, None, running=2)
     assert capacity(recorded([])) == Capacity(0, 0, 0, None, 10.0, None)
     assert capacity(recorded(OLD, requests((11, 20, {"a": 5})))).load is None
+
+
+def test_one_that_takes_the_place_of_its_like_start_first_is_counted_beside_it() -> None:
+    """The same version under the same name: a swarm that updates a setting, or is forced to."""
+    same = {"instance": "w.1", "version": "v1"}
+    old = [(1.0, "app.started", same), (2.0, "app.ready", same)]
+    new = [(11.0, "app.started", same), (12.0, "app.ready", same)]
+    gone = [(13.0, "app.term", same), (14.0, "app.stopped", same)]
+    found = capacity(recorded([*old, *new, *gone]))
+    assert (found.instances, found.lowest, found.running, found.peak) == (1, 1, 1, 2)
+    told = [(2.0, "ready"), (12.0, "ready"), (13.0, "term"), (13.1, "draining"), (13.9, "stopped")]
+    journal = [line(at, name, "w.1", version="v1") for at, name in told]
+    found = capacity(recorded([*old, *new, *gone], journal=journal))
+    assert (found.instances, found.lowest, found.running, found.peak) == (1, 1, 1, 2)
+
+
+def test_a_process_that_tells_which_one_it_is_is_not_taken_for_its_neighbour() -> None:
+    """The new one dies as it boots; the old one of that name goes on."""
+    starts = [(0.5, "app.started", {"instance": "a"}), (11.0, "app.started", {"instance": "a"})]
+    journal = [line(1, "ready", "a", process="1f"), line(12, "ready", "a", process="2e")]
+    journal += [line(13, "stopped", "a", process="2e")]
+    gone = [(13.5, "app.stopped", {"instance": "a"})]
+    found = capacity(recorded([*starts, *gone], journal=journal))
+    assert (found.instances, found.lowest, found.peak) == (1, 1, 2)
+
+
+def test_who_stops_only_to_be_started_again_was_away_meanwhile() -> None:
+    marks = [*came("a", 1), *went("a", 11), *came("a", 13)]
+    found = capacity(recorded(marks))
+    assert (found.instances, found.lowest, found.peak) == (1, 0, 1)
+
+
+def test_several_deploys_took_as_long_as_they_did_without_what_lay_between() -> None:
+    first = [(4.0, "deploy.begin", {}), (5.0, "deploy.end", {})]
+    assert capacity(recorded([*OLD, *first], deploy=(9.0, 12.0))).deploy == 4.0
+    assert capacity(recorded([*OLD, *first[:1]], deploy=(9.0, 12.0))).deploy == 8.0

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
-from zdtest.judging.phase import Window
-from zdtest.records.journal import Journal
+from zdtest.judging.census import Count, census
+from zdtest.judging.outage import covered
+from zdtest.judging.phase import Window, spans
 from zdtest.records.memory import Held
 from zdtest.records.recording import Recording, Samples
 from zdtest.records.sample import Outcome
@@ -17,11 +18,6 @@ from zdtest.records.sample import Outcome
 SHORTEST = 0.5
 """Seconds that nothing may change for a load to be told: a rate needs some requests."""
 
-_SKEW = 0.05
-"""Seconds by which the end of a process may be told after the start of the one in its place."""
-
-_READY = {"app.ready": True, "app.term": False, "app.stopped": False}
-_JOURNAL = {"ready": True, "term": False, "draining": False, "stopped": False}
 _CHANGES = ("deploy.start", "deploy.step", "deploy.switch", "deploy.rollback")
 
 
@@ -42,7 +38,7 @@ class Capacity:
     or went and no step began or ended. None where there was no such stretch, or no baseline.
     """
     deploy: float | None
-    """From its begin to its end; None where either was not marked."""
+    """From its begin to its end, of several without what lay between; None where one had none."""
     rollback: float | None
     """From the decision until no new request went to the version left; None where none was."""
     memory: Held | None = None
@@ -65,40 +61,27 @@ class Capacity:
         }
 
 
-Process = tuple[str, str]
-"""Who serves: the instance's name, and the version. In a swarm the new one of a place comes up
-under the old one's name, and both serve."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Change:
-    """At a moment, these are ready and these run."""
-
-    at: float
-    ready: frozenset[Process]
-    running: frozenset[Process]
-
-
 def capacity(recording: Recording) -> Capacity:
     """Return what the deploy of `recording` cost, from its marks, the app's journal and samples."""
     window = Window.of(recording)
     due = recording.samples.due
     # What ends once the load is over is no part of it, and may not have been told yet.
     over = float(due[-1]) if len(due) else float("inf")
-    changes = [change for change in _changes(recording) if change.at <= over]
-    before = [change for change in changes if change.at <= window.begin][-1:]
-    within = before + [change for change in changes if window.begin < change.at <= window.end]
-    ready = [len(change.ready) for change in within] or [0]
+    counts = [count for count in census(recording) if count.at <= over]
+    before = [count for count in counts if count.at <= window.begin][-1:]
+    within = before + [count for count in counts if window.begin < count.at <= window.end]
     backs = [end - begin for begin, end, _ in recording.spans("deploy.rollback")]
     return Capacity(
-        instances=len(before[0].ready) if before else 0,
-        lowest=min(ready),
-        peak=max((len(change.running) for change in within), default=0),
-        load=_load(recording, window, changes),
-        deploy=window.end - window.begin if window.ended else None,
+        instances=before[0].ready if before else 0,
+        lowest=min((count.ready for count in within), default=0),
+        peak=max((count.running for count in within), default=0),
+        load=_load(recording, window, counts),
+        deploy=covered((begin, end) for begin, end, _ in spans(recording))
+        if window.ended
+        else None,
         rollback=next((back for back in backs if back != float("inf")), None),
         memory=_memory(recording, window),
-        running=len(before[0].running) if before else 0,
+        running=before[0].running if before else 0,
     )
 
 
@@ -110,48 +93,13 @@ def _memory(recording: Recording, window: Window) -> Held | None:
     return recording.memory.held(float(due[0]), (window.begin, window.end))
 
 
-def _changes(recording: Recording) -> list[_Change]:
-    """Return who is ready and who runs after each event, in order."""
-    ready: set[Process] = set()
-    lives: dict[Process, int] = {}
-    found = []
-    for at, who, event in _events(recording):
-        # The end of one process may be told after its successor's start, under the same name.
-        lives[who] = lives.get(who, 0) + {"app.started": 1, "app.stopped": -1}.get(event, 0)
-        serves = _READY.get(event, _JOURNAL.get(event))
-        if serves is not None:
-            (ready.add if serves else ready.discard)(who)
-        running = frozenset(who for who, count in lives.items() if count > 0)
-        found.append(_Change(at, frozenset(ready), running))
-    return found
-
-
-def _events(recording: Recording) -> list[tuple[float, Process, str]]:
-    """Return (time, process, event) of what marks and journal tell of the app's processes."""
-    told = [
-        (mark.at + _SKEW * (mark.name == "app.started"), _process(mark.about), mark.name)
-        for mark in recording.marks
-        if mark.name in (*_READY, "app.started") and "instance" in mark.about
-    ]
-    told += [
-        (float(line["t"]), _process(line), str(line["event"]))
-        for line in Journal.of(recording.journal or ()).about(*_JOURNAL)
-        if not line.get("ignored")
-    ]
-    return sorted(told)
-
-
-def _process(about: Mapping[str, object]) -> Process:
-    return str(about["instance"]), str(about.get("version", ""))
-
-
-def _load(recording: Recording, window: Window, changes: Iterable[_Change]) -> float | None:
+def _load(recording: Recording, window: Window, counts: Iterable[Count]) -> float | None:
     """Return the highest load of an instance during the deploy, relative to the baseline."""
     samples = _answered(recording.samples)
     if not window.ended or not len(samples) or samples.due[0] >= window.begin:
         return None
     usual = _busiest(samples, float(samples.due[0]), window.begin)
-    stretches = _stretches(recording, window, changes)
+    stretches = _stretches(recording, window, counts)
     busiest = [_busiest(samples, begin, end) for begin, end in stretches]
     return max(busiest) / usual if busiest else None
 
@@ -169,10 +117,10 @@ def _busiest(samples: Samples, begin: float, end: float) -> float:
 
 
 def _stretches(
-    recording: Recording, window: Window, changes: Iterable[_Change]
+    recording: Recording, window: Window, counts: Iterable[Count]
 ) -> Iterator[tuple[float, float]]:
     """Yield the parts of the deploy that are long enough and in which nothing changed."""
-    told = [change.at for change in changes]
+    told = [count.at for count in counts]
     told += [mark.at for mark in recording.marks if mark.name.startswith(_CHANGES)]
     inside = sorted(at for at in told if window.begin < at < window.end)
     for begin, end in pairwise([window.begin, *inside, window.end]):

@@ -34,10 +34,10 @@ class Window:
     @classmethod
     def of(cls, recording: Recording) -> Window:
         """Return the run's deploy window; where nothing was deployed, that of its faults."""
-        spans = recording.spans("deploy") or recording.spans("fault")
-        never = float("inf")
+        told, never = spans(recording), float("inf")
         return cls(
-            min((s[0] for s in spans), default=never), max((s[1] for s in spans), default=never)
+            min((one[0] for one in told), default=never),
+            max((one[1] for one in told), default=never),
         )
 
     @property
@@ -49,6 +49,11 @@ class Window:
     def ended(self) -> bool:
         """Whether the deploy's end was marked."""
         return self.end != float("inf")
+
+
+def spans(recording: Recording) -> list[tuple[float, float, Mapping[str, object]]]:
+    """Return the run's deploys; where nothing was deployed, its faults."""
+    return recording.spans("deploy") or recording.spans("fault")
 
 
 @dataclass(frozen=True, slots=True)
