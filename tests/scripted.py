@@ -57,7 +57,14 @@ class Peer:
             self.sock.sendall(piece)
 
     def end(self) -> None:
-        """Say that nothing more follows."""
+        """Say that nothing more follows; over TLS by its own word for that, close_notify."""
+        if isinstance(self.sock, ssl.SSLSocket):
+            self.sock.unwrap()
+        else:
+            self.cut()
+
+    def cut(self) -> None:
+        """Let the connection end, over TLS without a word."""
         self.sock.shutdown(socket.SHUT_WR)
 
     def reset(self) -> None:

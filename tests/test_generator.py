@@ -109,6 +109,25 @@ def test_the_same_seed_is_the_same_schedule_and_another_is_another() -> None:
     assert due(1) != due(2)
 
 
+def test_a_stall_of_our_own_is_no_timeout_of_the_servers() -> None:
+    def takes_30_ms(peer: Peer) -> None:
+        while peer.hear():
+            time.sleep(0.03)
+            peer.say(OK)
+
+    with (
+        ScriptedServer(takes_30_ms) as server,
+        run(server.port, "new=1,reused=1", rate=200, timeout=0.2) as one,
+    ):
+        one.generator.start(one.lanes)
+        for _ in range(4):
+            gevent.sleep(0.1)
+            time.sleep(0.25)
+        one.generator.stop()
+        until(lambda: not one.generator.on_the_way)
+    assert {exchange.outcome for exchange in one.ended} == {Outcome.ok}
+
+
 def test_what_fell_due_in_a_stall_is_sent_at_once_with_the_due_time_it_had() -> None:
     with run(NOWHERE, "new", rate=500) as one:
         one.generator.start(one.lanes)

@@ -49,7 +49,7 @@ class Writer:
             loop = gevent.get_hub().loop
             self.place = target(server.port)
             if not found:
-                self.place.move(None)
+                self.place.move([])
             wire = Wire(loop, self.place, self.ended.append)
             (spec,) = channel.parse("write+key@/orders", rate=self._rate, timeout=self._timeout)
             told = lambda seq, key: self.retried.append((seq, key))  # noqa: E731
@@ -163,7 +163,7 @@ def test_a_retry_that_was_never_sent_leaves_its_key_as_open_as_it_was() -> None:
         if number < 2:
             good(peer, number)
         else:
-            one.place.move(None)
+            one.place.move([])
             peer.reset()
 
     one = Writer(vanishes)

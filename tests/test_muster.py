@@ -593,7 +593,7 @@ def test_a_chunk_is_taken_once_and_in_order() -> None:
         shipper.append(rows_of(5, first=5 * n), [""], [""])
     shipper.step(0)
     part = Part(member(), Stripe())
-    taken = [part.take(chunks[n], 0) for n in (0, 2, 0, 1, 1, 2)]
+    taken = [part.take(chunks[n]) for n in (0, 2, 0, 1, 1, 2)]
     assert [None if rows is None else int(rows["seq"][0]) for rows in taken] == [
         *(0, None, None, 5, None, 10)
     ]
@@ -614,7 +614,7 @@ def test_the_words_of_all_workers_are_brought_together(tmp_path: Path) -> None:
             shipper.append(rows, ["", *words], ["", *instances])
         shipper.step(0)
         for chunk in chunks:
-            taken = part.take(chunk, 0)
+            taken = part.take(chunk)
             assert taken is not None
             recorder.add(taken, part.versions, part.instances)
     recorder.close({})
@@ -633,9 +633,10 @@ def test_samples_are_brought_on_the_masters_clock() -> None:
     Beside(shipper, "retries").append(np.array([(9, 8)], zdtest.fleet.part.RETRY))
     shipper.step(0)
     other = member(shared=False)
-    other.clock.add(Round(0, 10**11 + 1000, 10**11 + 1000, 2000))
+    now = 9 * 10**11
+    other.clock.add(Round(now, 10**12 + 1000, 10**12 + 1000, now + 2000))
     part = Part(other, Stripe())
-    samples, messages, retries = (part.take(chunk, 2000) for chunk in chunks)
+    samples, messages, retries = (part.take(chunk) for chunk in chunks)
     assert samples is not None
     assert messages is not None
     assert retries is not None
@@ -646,6 +647,40 @@ def test_samples_are_brought_on_the_masters_clock() -> None:
     assert part.error == 1001
 
 
+def test_a_chunk_that_comes_late_is_as_uncertain_as_it_was_when_its_requests_were_due() -> None:
+    """Its worker's clock gains 150 ppm, and the link was broken from 0.25 s to 9 s."""
+
+    def ahead(now: int) -> int:
+        return int(now * 150e-6)
+
+    other = member(shared=False)
+    for now in (0, 200_000_000, 9_000_000_000):
+        came = now + 50_000 + ahead(now)
+        other.clock.add(Round(now, came, came + 1_000, now + 101_000))
+    rows = rows_of(1)
+    due = 300_000_000
+    rows["due"] = due + ahead(due)
+    part = Part(other, Stripe())
+    taken = part.take({"n": 0, "kind": "samples", "rows": rows.tobytes(), **NO_WORDS})
+    assert taken is not None
+    off = abs(int(taken["due"][0]) - due)
+    assert off > 1_000_000
+    assert off <= part.error
+
+
+def test_what_a_worker_found_of_names_is_told_on_the_masters_clock() -> None:
+    other = member(shared=False)
+    other.clock.add(Round(0, 5_000, 5_000, 0))
+    part = Part(other, Stripe(1, 2))
+    assert (part.names, part.lookup_ms) == ([], 0.0)
+    found = {"name": "app", "since": 6_000, "t": 9_000, "addresses": ["10.0.0.1"]}
+    account = {**ACCOUNT, "names": [found], "lookup_ms": 0.003}
+    part.take({"n": 0, "kind": "account", "account": account})
+    assert part.names == [{**found, "since": 1_000, "t": 4_000, "worker": 1}]
+    assert part.lookup_ms == 0.003
+
+
+NO_WORDS: dict[str, list[str]] = {"versions": [], "instances": []}
 ACCOUNT = {
     "count": 3,
     "dropped": 0,
@@ -675,7 +710,7 @@ def test_a_worker_is_named_for_whatever_its_part_lacks(told: dict[str, Any], why
     shipper.close({**ACCOUNT, **told})
     shipper.step(0)
     for chunk in chunks:
-        part.take(chunk, 0)
+        part.take(chunk)
     assert part.why(10 * 10**9, 20 * 10**9) == why
 
 

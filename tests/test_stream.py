@@ -205,7 +205,7 @@ def test_a_slot_that_finds_nobody_after_the_end_has_failed() -> None:
     with stage() as on:
         peer = on.subscribed()
         exchange = on.due(1)
-        on.client.wire.target.move(None)
+        on.client.wire.target.move([])
         peer.say(LAST)
         assert on.outcome(exchange) is Outcome.dns
 

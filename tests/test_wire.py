@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import gc
 import hashlib
 import os
@@ -105,6 +106,55 @@ ANSWERS = {
         0,
         0,
     ),
+    "two lengths on two lines": (
+        HEAD + b"Content-Length: 5\r\nX: y\r\nContent-Length: 40\r\n\r\nhello",
+        "hold",
+        Outcome.http_5xx,
+        0,
+        0,
+    ),
+    "one length told twice": (
+        HEAD + b"Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
+        "hold",
+        Outcome.ok,
+        200,
+        5,
+    ),
+    "a length that is empty": (
+        HEAD + b"Content-Length:\r\n\r\nhello",
+        "hold",
+        Outcome.http_5xx,
+        0,
+        0,
+    ),
+    "a length of 5,000 digits": (
+        HEAD + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\nhello",
+        "hold",
+        Outcome.http_5xx,
+        0,
+        0,
+    ),
+    "a coding on a second line": (
+        HEAD + b"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "hold",
+        Outcome.ok,
+        200,
+        0,
+    ),
+    "a coding that only sounds like chunked": (
+        HEAD + b"Transfer-Encoding: xchunkedx\r\nContent-Length: 9\r\n\r\nhello",
+        "end",
+        Outcome.ok,
+        200,
+        5,
+    ),
+    "no coding by its old name": (
+        HEAD + b"Transfer-Encoding: identity\r\nContent-Length: 5\r\n\r\nhello",
+        "hold",
+        Outcome.ok,
+        200,
+        5,
+    ),
     "a huge head": (HEAD + b"X: " + b"y" * 100_000, "hold", Outcome.http_5xx, 0, 0),
 }
 
@@ -121,6 +171,8 @@ def says(answer: bytes, ending: str, pieces: int = 1):  # type: ignore[no-untype
             return
         if ending == "end":
             peer.end()
+        if ending == "cut":
+            peer.cut()
         peer.wait_for_end()
 
     return script
@@ -287,6 +339,29 @@ def test_nobody_listens_is_refused() -> None:
     assert (found.outcome, found.sent, found.first) == (Outcome.refused, 0, 0)
 
 
+class FromWhereItGoes(_socket.socket):
+    """Is given the port that it asks for, as any client may be while nobody listens there."""
+
+    def connect_ex(self, address: tuple[str, int]) -> int:
+        self.bind(address)
+        return super().connect_ex(address)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_connection_to_itself_is_refused_and_leaves_the_port_to_its_server(
+    host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, 0), family=family) as listener:
+        port = listener.getsockname()[1]
+    with monkeypatch.context() as patch, client(target(port, address=host)) as one:
+        patch.setattr(_socket, "socket", FromWhereItGoes)
+        found = ask(one)
+        assert (found.outcome, found.sent) == (Outcome.refused, 0)
+    with socket.socket(family) as server:
+        server.bind((host, port))
+
+
 def test_a_name_without_an_address_is_dns() -> None:
     with client(Target("nowhere.invalid", 80, tls=False)) as one:
         found = ask(one)
@@ -437,6 +512,7 @@ def test_a_full_pool_lets_a_connection_go() -> None:
         b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nconnection: Keep-Alive, Close\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n",
+        HEAD + b"Connection: keep-alive\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
         OK + b"HTTP/1.1 200 surplus",
         CHUNKED + b"0\r\n\r\nsurplus",
     ],
@@ -448,6 +524,14 @@ def test_a_connection_that_is_to_close_or_out_of_step_is_not_used_again(answer: 
         assert len(pool) == 0
         assert ask_kept(one, pool).outcome is Outcome.ok
         assert server.seen == 2
+
+
+def test_a_word_that_only_sounds_like_close_leaves_the_connection() -> None:
+    answer = HEAD + b"Connection: keep-alive, x-closest\r\nContent-Length: 0\r\n\r\n"
+    with ScriptedServer(says(answer, "hold")) as server, client(server.port) as one:
+        pool = Pool(5)
+        ask_kept(one, pool)
+        assert len(pool) == 1
 
 
 def test_http_1_0_may_keep_a_connection() -> None:
@@ -608,6 +692,20 @@ def test_every_answer_has_the_same_outcome_over_tls(name: str, certificate: Path
         with client(place, expected=frozenset({200, 204})) as one:
             found = ask(one, within=within)
         assert (found.outcome, found.status, found.size) == (outcome, status, size)
+
+
+@pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.0 200 OK\r\n\r\n"])
+@pytest.mark.parametrize("ending", ["end", "cut"])
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_a_body_without_a_length_is_whole_over_tls_only_where_its_end_was_told(
+    head: bytes, ending: str, pieces: int, certificate: Path
+) -> None:
+    script = says(head + b"hello", ending, pieces)
+    with ScriptedServer(script, tls=tls(certificate)) as server:
+        with client(target(server.port, tls=True, verify=False)) as one:
+            found = ask(one)
+        outcome = Outcome.ok if ending == "end" else Outcome.truncated
+        assert (found.outcome, found.size) == (outcome, 5)
 
 
 def test_a_large_exchange_over_tls(certificate: Path) -> None:

@@ -184,7 +184,7 @@ class Fleet:
         if part is None:
             return
         recorder = self.ledger.recorder
-        rows = None if self._closed.is_set() else part.take(told, now_ns())
+        rows = None if self._closed.is_set() else part.take(told)
         if rows is not None and told["kind"] == "samples":
             recorder.add(rows, part.versions, part.instances)
         elif rows is not None:
@@ -246,6 +246,8 @@ class Fleet:
             "reached_rate": offered * fired / scheduled if scheduled else 0.0,
             "began": self._began * 1e-9,
             "ended": max(part.last for part in self._all) * 1e-9,
+            "names": [told for part in self._all for told in part.names],
+            "lookup_ms": max(part.lookup_ms for part in self._all),
             "workers": carried + others,
         }
 

@@ -55,7 +55,7 @@ class Part:
         self.account: Mapping[str, Any] | None = None
         self._jumps = member.clock.jumps
 
-    def take(self, chunk: Mapping[str, Any], now: int) -> NDArray[np.void] | None:
+    def take(self, chunk: Mapping[str, Any]) -> NDArray[np.void] | None:
         """Return the rows of the chunk that is next, on the master's clock; None for others."""
         if chunk["n"] != self.next:
             self.repeated += chunk["n"] < self.next
@@ -67,15 +67,15 @@ class Part:
             return None
         rows = np.frombuffer(bytearray(chunk["rows"]), _KINDS[chunk["kind"]])
         clock = self.member.clock
-        if moment := _MOMENTS.get(chunk["kind"]):
+        if len(rows) and (moment := _MOMENTS.get(chunk["kind"])):
             rows[moment] -= clock.offset
-            self.error = max(self.error, clock.error(now))
+            self.error = max(self.error, _error(clock, rows[moment]))
         if chunk["kind"] == "samples":
             self.versions += chunk["versions"]
             self.instances += chunk["instances"]
             self.rows += len(rows)
             self.lag.add(rows["sent"])
-            self.last = max(self.last, int(rows["due"].max()))
+            self.last = max(self.last, int(rows["due"].max(initial=0)))
         return rows
 
     def hear(self, now: int) -> None:
@@ -108,6 +108,20 @@ class Part:
         if self.member.clock.jumps > self._jumps:
             yield "its clock jumped against the master's: no moment of its samples is certain"
 
+    @property
+    def names(self) -> list[dict[str, object]]:
+        """What its worker found that names stood for, and when on the master's clock."""
+        found = []
+        for one in (self.account or {}).get("names", ()):
+            moments = {name: one[name] - self.member.clock.offset for name in ("t", "since")}
+            found.append({**one, **moments, "worker": self.stripe.index})
+        return found
+
+    @property
+    def lookup_ms(self) -> float:
+        """By how many milliseconds at most names had changed before that was found."""
+        return float((self.account or {}).get("lookup_ms", 0.0))
+
     def as_dict(self, began: int, stopped: int) -> dict[str, object]:
         """Return it as the recording's trailer tells it."""
         clock, told = self.member.clock, self.account or {}
@@ -125,6 +139,11 @@ class Part:
             **clock_as_dict(clock, self.error),
             "silent_ms": self.silent / 1e6,
         }
+
+
+def _error(clock: Clock, moments: NDArray[np.int64]) -> int:
+    """Return by how much at most one of these may be off: a late chunk tells of long ago."""
+    return max(clock.error(int(moments.min())), clock.error(int(moments.max())))
 
 
 def clock_as_dict(clock: Clock, error: int) -> dict[str, object]:

@@ -12,6 +12,7 @@ from typing import Any, Final
 import gevent
 
 from zdtest.channel import Channel
+from zdtest.sending import resolver
 from zdtest.sending.chores import Chores
 from zdtest.sending.generator import Generator, Lane
 from zdtest.sending.keyed import KeyedLane
@@ -21,7 +22,6 @@ from zdtest.sending.resolver import Resolver
 from zdtest.sending.schedule import WHOLE, Stripe
 from zdtest.sending.wire import Target, Wire
 
-_RESOLVE: Final = 1.0
 _CONTROL_RATE: Final = 50.0
 
 
@@ -40,8 +40,8 @@ class Drive:
         self._target = target(plan.parts, verify=not plan.options.insecure)
         self._control = target(plan.control) if plan.control else None
         self._resolvers = [Resolver(one) for one in (self._target, self._control) if one]
-        for resolver in self._resolvers:
-            resolver.resolve()
+        for one in self._resolvers:
+            one.resolve()
         self._lanes = list(self._make_lanes(hub.loop, plan.options))
         self._chores = Chores()
 
@@ -87,7 +87,7 @@ class Drive:
         self.generator.start(self._lanes, at)
         for one in self._resolvers:
             if not one.settled:
-                self._chores.add(_RESOLVE, one.resolve)
+                self._chores.add(resolver.PAUSE, one.resolve)
 
     def finish(self) -> str:
         """Send nothing more, and return once nothing is on its way: what broke, "" if nothing."""
@@ -97,8 +97,8 @@ class Drive:
         return self._chores.end()
 
     def account(self) -> Mapping[str, object]:
-        """Return what the schedule asked of this process, and what was reached."""
-        return self.generator.account()
+        """Return what the schedule asked of this process, what was reached, and where names led."""
+        return {**self.generator.account(), **resolver.account(self._resolvers)}
 
     def close(self) -> None:
         """Close every connection."""

@@ -34,6 +34,8 @@ _FEWEST_KEPT: Final = 4
 _MOST_KEPT: Final = 4096
 _REST_NS: Final = 1_000_000_000
 _EXPIRY: Final = 0.01
+_EXPIRY_NS: Final = 10_000_000
+_AFTER_REPLIES: Final = -1
 _SPARE_FILES: Final = 64
 _LEAD_NS: Final = 20_000_000
 _NEVER: Final = 1 << 62
@@ -175,8 +177,10 @@ class Generator:
         self._seq = 0
         self._most = _open_files()
         self._ticker = Ticker(loop, self._tick)
-        self._sweeper = loop.timer(_EXPIRY, _EXPIRY)
+        # What has come by now is read before anything is called late.
+        self._sweeper = loop.timer(_EXPIRY, _EXPIRY, priority=_AFTER_REPLIES)
         self.began = self._last_due = self._pause = 0
+        self._swept = self._still = 0
         self._stopping, self._end = 0, _NEVER
 
     def start(self, lanes: Sequence[Lane], at: int | None = None) -> None:
@@ -193,6 +197,7 @@ class Generator:
         self._heap = [(lane.due(), index) for index, lane in enumerate(self.lanes)]
         heapq.heapify(self._heap)
         self._pass_over()
+        self._swept = now_ns()
         self._sweeper.start(self._sweep, update=True)
         self._ticker.at(self._next, now_ns())
 
@@ -241,7 +246,7 @@ class Generator:
                 return True
             lane = self._advance()
             self._pass_over()
-            exchange = lane.exchange(self._run, seq, due, now_ns())
+            exchange = lane.exchange(self._run, seq, due, now_ns() - self._still)
             if len(lane.wire.lines) < self._most:
                 lane.send(exchange)
             else:
@@ -251,8 +256,14 @@ class Generator:
 
     def _sweep(self) -> None:
         now = now_ns()
+        # The clock of the deadlines stands still while this process does: what was sent, or was
+        # still to be, would run out of time that nobody had.
+        late = now - self._swept - _EXPIRY_NS
+        if late > _EXPIRY_NS:
+            self._still += late
+        self._swept = now
         for lane in self.lanes:
-            lane.expire(now)
+            lane.expire(now - self._still)
             lane.rest(now)
         for wire in self._wires:
             wire.sweep(now)

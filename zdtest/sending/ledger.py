@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from zdtest.errors import RecordingError
 from zdtest.records import crew
+from zdtest.records.eventlog import EventLog
 from zdtest.records.sample import Outcome
 from zdtest.sending.chores import Chores
 from zdtest.sending.lag import Lag
@@ -104,17 +106,31 @@ class Ledger:
                 self.trouble = f"cannot write the recording: {error}"
             self._written = time.monotonic()
 
-    def close(self, account: Mapping[str, object], trouble: str = "") -> None:
+    def close(self, account: Mapping[str, Any], trouble: str = "") -> None:
         """Close the recording with `account` in its trailer; `trouble` is what else went wrong."""
         broken = self._chores.end()
         self.trouble = self.trouble or broken or trouble
         self.tell()
-        self.trailer = {**account, **self.lag.as_dict(), "unsent": self.unsent}
+        names = account.get("names", ())
+        about = {name: value for name, value in account.items() if name != "names"}
+        self.trailer = {**about, **self.lag.as_dict(), "unsent": self.unsent}
         if not self.trouble:
             try:
+                self._note(names)
                 self.recorder.close(self.trailer)
-            except OSError as error:
+            except (OSError, RecordingError) as error:
                 self.trouble = f"cannot write the recording: {error}"
+
+    def _note(self, names: Iterable[Mapping[str, Any]]) -> None:
+        """Mark each moment from which on a name was known to stand for other addresses."""
+        if not names:
+            return
+        mark = EventLog(self.plan.folder / "events.jsonl")
+        for told in names:
+            about = {**told, "happened": told["t"] * 1e-9, "since": told["since"] * 1e-9}
+            del about["t"]
+            mark("name.found" if told["addresses"] else "name.lost", **about)
+        mark.close()
 
     def silence(self) -> None:
         """Tell nothing more."""

@@ -7,10 +7,10 @@ asks of a client; one that closes while a request is on its way is a failure, an
 from __future__ import annotations
 
 import _socket
-import errno
 from typing import TYPE_CHECKING, Final, Protocol
 
 from zdtest.records.sample import Outcome
+from zdtest.sending.connection import NEVER_CONNECTED
 from zdtest.sending.exchange import Exchange, now_ns
 from zdtest.sending.reply import (
     TO_THE_END,
@@ -33,17 +33,6 @@ READ: Final = 1
 WRITE: Final = 2
 AGAIN: Final = (BlockingIOError, InterruptedError)
 PIECE: Final = 65_536
-NEVER_CONNECTED: Final = {
-    errno.ECONNREFUSED: Outcome.refused,
-    errno.ECONNRESET: Outcome.refused,
-    errno.ECONNABORTED: Outcome.refused,
-    errno.EHOSTUNREACH: Outcome.refused,
-    errno.ENETUNREACH: Outcome.refused,
-    errno.EHOSTDOWN: Outcome.refused,
-    errno.EPIPE: Outcome.refused,
-    errno.ETIMEDOUT: Outcome.connect_timeout,
-}
-"""Errors before a connection stands; any other (EMFILE, EADDRNOTAVAIL, …) is the generator's."""
 
 
 class Sink(Protocol):
@@ -86,7 +75,12 @@ class Line:
     )
 
     def __init__(
-        self, wire: Wire, exchange: Exchange, keep: Pool | None, sink: Sink | None
+        self,
+        wire: Wire,
+        exchange: Exchange,
+        sock: _socket.socket,
+        keep: Pool | None,
+        sink: Sink | None,
     ) -> None:
         self.wire = wire
         self.keep = keep
@@ -102,13 +96,6 @@ class Line:
         self.head: Head | None = None
         self.body: Body | None = None
         self.checks: list[Check] | None = None
-        sock = _socket.socket(
-            wire.target.family, _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC
-        )
-        error = sock.connect_ex(wire.target.address or ("", 0))
-        if error not in (0, errno.EINPROGRESS):
-            sock.close()
-            raise OSError(error, "connect")
         self.sock = sock
         exchange.line = self
         wire.lines.add(self)
@@ -367,10 +354,15 @@ class Line:
         else:
             self._fail(Outcome.truncated if self._begun() else outcome)
 
+    def _told_so(self) -> bool:
+        """Whether an end of the connection is the server's word that there is no more."""
+        return True
+
     def _ended(self) -> None:
         """The server closed its side."""
         to_the_end = self.head is not None and self.head.length == TO_THE_END
-        if to_the_end and self.sink is None and self.cut is Outcome.closed:
+        orderly = self.cut is Outcome.closed and self._told_so()
+        if to_the_end and self.sink is None and orderly:
             # RFC 9112 section 6.3: without a length the body ends where the connection does.
             self._body_whole()
             self.close()

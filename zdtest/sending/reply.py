@@ -17,6 +17,7 @@ CHUNKED: Final = -1
 TO_THE_END: Final = -2
 
 _MAX_HEAD: Final = 65_536
+_MAX_DIGITS: Final = 18
 _MAX_CHUNK_LINE: Final = 4_096
 _KNOWN_HEADS: Final = 256
 _HEX: Final = b"0123456789abcdefABCDEF"
@@ -59,7 +60,7 @@ def head_reader(version_header: str, instance_header: str) -> Callable[[bytes], 
             raise Malformed("no status line")
         head = data.lower()
         length = _length(head, status)
-        connection = _value(head, head, b"\r\nconnection:")
+        connection = _words(head, b"\r\nconnection:")
         old = head.startswith(b"http/1.0") and b"keep-alive" not in connection
         keeps = not old and length != TO_THE_END and b"close" not in connection and status != 101
         version = _value(data, head, version_key)
@@ -107,16 +108,34 @@ def _value(data: bytes, head: bytes, key: bytes) -> bytes:
     return data[at : head.find(b"\r\n", at)].strip()
 
 
+def _words(head: bytes, key: bytes) -> list[bytes]:
+    """Return what all lines of that name list, comma by comma; `head` is in lower case."""
+    at = head.find(key)
+    if at < 0:
+        return []
+    lines = []
+    while at >= 0:
+        end = head.find(b"\r\n", at + len(key))
+        lines.append(head[at + len(key) : end])
+        at = head.find(key, end)
+    return [word.strip() for word in b",".join(lines).split(b",")]
+
+
 def _length(head: bytes, status: int) -> int:
     """Return the length of the body (RFC 9112 section 6.3)."""
     if status < 200 or status in (204, 304):
         return 0
-    if b"chunked" in _value(head, head, b"\r\ntransfer-encoding:"):
-        return CHUNKED
-    told = _value(head, head, b"\r\ncontent-length:")
-    if told and not told.isdigit():
+    # "identity" is how HTTP once said that there is no coding.
+    if codings := [one for one in _words(head, b"\r\ntransfer-encoding:") if one != b"identity"]:
+        return CHUNKED if codings[-1] == b"chunked" else TO_THE_END
+    told = _words(head, b"\r\ncontent-length:")
+    if not told:
+        return TO_THE_END
+    if not all(word.isdigit() and len(word) <= _MAX_DIGITS for word in told):
         raise Malformed("no length")
-    return int(told) if told else TO_THE_END
+    if len(lengths := set(map(int, told))) > 1:
+        raise Malformed("lengths that contradict each other")
+    return lengths.pop()
 
 
 class Body(Protocol):

@@ -12,12 +12,13 @@ from zdtest.sending.line import AGAIN, PIECE, Line
 class TlsLine(Line):
     """The same state machine, with a handshake before it and records around it."""
 
-    __slots__ = ("_inward", "_outward", "_tls")
+    __slots__ = ("_inward", "_notified", "_outward", "_tls")
 
     def _established(self) -> None:
         context = self.wire.target.context
         if context is None:
             raise AssertionError("a TLS line needs a TLS context")
+        self._notified = False
         self._inward, self._outward = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(
             self._inward, self._outward, server_hostname=self.wire.target.host
@@ -35,6 +36,16 @@ class TlsLine(Line):
             self._push_records()
         self.secured = True
         super()._established()
+
+    def _readable(self) -> None:
+        super()._readable()
+        if self.alive and self._notified:
+            # It came with the last of the content, and its sender need not close the socket.
+            self._ended()
+
+    def _told_so(self) -> bool:
+        # RFC 9112 section 9.8: anybody on the way can end a connection, only the server says so.
+        return self._notified
 
     def _rests(self) -> bool:
         # What came may be no more than a session ticket.
@@ -71,9 +82,12 @@ class TlsLine(Line):
         try:
             while part := self._tls.read(PIECE):
                 found += part
+            self._notified = True
         except ssl.SSLWantReadError:
             if not found:
                 raise BlockingIOError from None
-        except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
+        except ssl.SSLZeroReturnError:
+            self._notified = True
+        except ssl.SSLEOFError:
             pass
         return bytes(found)

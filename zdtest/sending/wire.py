@@ -8,15 +8,15 @@ looked for.
 
 from __future__ import annotations
 
-import _socket
 import ssl
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Final
 
 from zdtest.records.sample import Outcome
+from zdtest.sending.connection import NEVER_CONNECTED, Place, begun
 from zdtest.sending.exchange import Exchange, now_ns
-from zdtest.sending.line import NEVER_CONNECTED, Line, Sink
+from zdtest.sending.line import Line, Sink
 from zdtest.sending.reply import head_reader
 from zdtest.sending.tls import TlsLine
 
@@ -26,20 +26,32 @@ _LINGER_NS: Final = 1_000_000_000
 
 
 class Target:
-    """Where requests go: an address, None while the name has none, and TLS where asked for."""
+    """Where requests go: the places of a name, none while it has no address, and TLS if asked for.
+
+    New connections of each channel go to all of them in turn.
+    """
 
     def __init__(
         self, host: str, port: int, *, tls: bool, verify: bool = True, address: str | None = None
     ) -> None:
         self.host = host
         self.port = port
-        self.move(address)
+        self._turns: dict[Hashable, int] = {}
+        self.move([address] if address else [])
         self.context = _tls_context(verify) if tls else None
 
-    def move(self, address: str | None) -> None:
-        """Send new connections to `address` from now on."""
-        self.address: tuple[str, int] | None = (address, self.port) if address else None
-        self.family = _socket.AF_INET6 if address and ":" in address else _socket.AF_INET
+    def move(self, addresses: Sequence[str]) -> None:
+        """Send new connections to these addresses from now on."""
+        self.places = tuple(Place.of(address, self.port) for address in addresses)
+
+    def next(self, of: Hashable) -> Place | None:
+        """Return where the next connection of that channel goes, None while there is nowhere."""
+        places = self.places
+        if len(places) < 2:
+            return places[0] if places else None
+        turn = self._turns.get(of, 0)
+        self._turns[of] = turn + 1
+        return places[turn % len(places)]
 
     @property
     def authority(self) -> str:
@@ -129,12 +141,14 @@ class Wire:
         self.opened += 1
         exchange.conn = self.opened
         outcome = Outcome.dns
-        if self.target.address is not None:
+        if place := self.target.next(exchange.channel):
             try:
-                (TlsLine if self.target.context else Line)(self, exchange, keep, sink)
-                return
+                sock = begun(place)
             except OSError as error:
                 outcome = NEVER_CONNECTED.get(error.errno or 0, Outcome.unsent)
+            else:
+                (TlsLine if self.target.context else Line)(self, exchange, sock, keep, sink)
+                return
         if sink is not None:
             sink.lost(None, outcome)
         else:
