@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import signal
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from zdtest.appended import Asked, Beside
 from zdtest.command import Command
 from zdtest.errors import CommandError, DeployFailed, DeployTimeout, LoadFailed, ZdError
 from zdtest.interrupt import Interrupt, Stopped
@@ -36,6 +37,8 @@ class Plan:
     new_version: str | None
     name: str = ""
     """What releases know the run by, "" for what it was of: ``command`` or ``duration``."""
+    logs: Asked = field(default_factory=Asked)
+    """What proxy and app write down elsewhere, for the run's folder."""
 
     def as_dict(self) -> dict[str, object]:
         """Return what the manifest tells of it."""
@@ -46,6 +49,7 @@ class Plan:
             "old_version": self.old_version,
             "new_version": self.new_version,
             "slo": self.slo.as_dict(),
+            **({"journal": True} if self.logs.journal else {}),
         }
 
 
@@ -73,6 +77,7 @@ def during(plan: Plan) -> Finding:
 
         troubles: list[ZdError] = []
         with run(plan.folder, about=plan.as_dict(), watch=watch) as one:
+            beside = Beside(plan.logs, one.folder)
             try:
                 _measure(one, plan, progress, troubles)
             except LoadFailed as error:
@@ -81,6 +86,7 @@ def during(plan: Plan) -> Finding:
                 pass  # the interrupt keeps it, and the events have it
             finally:
                 progress.clear()
+            beside.keep(one.name, lambda why: troubles.append(ZdError(why)))
         return Finding(judged(plan.folder, plan.slo), troubles, interrupt.number)
 
 

@@ -37,6 +37,8 @@ def add_during(verb: argparse.ArgumentParser) -> None:
     add("--channels", default=channel.DEFAULT, metavar="SPEC", help=_channels_help())
     add("--slo", default="", metavar="PROMISES", help=SLO_HELP)
     add("--out", type=Path, metavar="DIR", help="the run's folder (default reports/<time>-during)")
+    add("--proxy-log", type=Path, metavar="FILE", help="what your nginx or HAProxy writes down")
+    add("--journal", type=Path, metavar="FILE", help="what your app writes down of its requests")
     add("--name", metavar="NAME", help="what releases know the run by (default: command)")
     add("--duration", metavar="TIME", help="measure for so long, in place of a command")
     add("--new-version", metavar="V", help="what the new version calls itself; it must be seen")
@@ -84,6 +86,7 @@ def _channels_help() -> str:
 def during(options: argparse.Namespace) -> int:
     """Measure while a command runs, print the verdict, write the run's folder."""
     from zdtest import during as work
+    from zdtest.appended import Asked
     from zdtest.command import expect_command
     from zdtest.judging.slo import Slo
     from zdtest.results.release import named
@@ -111,6 +114,7 @@ def during(options: argparse.Namespace) -> int:
         baseline=_seconds(options, "baseline"),
         settle=_seconds(options, "settle"),
         name=named(options.name, "--name") if options.name is not None else "",
+        logs=Asked(options.proxy_log, options.journal),
         old_version=options.old_version,
         new_version=options.new_version,
     )

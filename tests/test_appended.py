@@ -1,0 +1,198 @@
+"""A proxy's log and an app's journal of somebody's own, copied from where they are written."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from own_stack import LENIENT, QUICK, answers, serving, until, zdtest
+from tiny_server import free_port
+
+from zdtest import appended, topologies
+from zdtest.appended import Appended, Asked, Beside
+from zdtest.errors import ConfigError, RecordingError
+from zdtest.topologies import app
+
+FORMAT = Path(topologies.__file__).with_name("nginx_log.conf")
+ROOT = Path(__file__).parents[1]
+OURS = b'{"t": 5.0, "event": "request", "id": "run-00000001", "pid": 1}\n'
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda path: None, "No such file or directory"),
+        (lambda path: path.mkdir(), "no file that grows"),
+        (os.mkfifo, "no file that grows"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_before_anything_begins(tmp_path, make, why):
+    path = tmp_path / "log"
+    make(path)
+    for given in ({"proxy_log": path}, {"journal": path}):
+        with pytest.raises(
+            ConfigError, match=f"^--{next(iter(given)).replace('_', '-')} .*: {why}"
+        ):
+            Asked(**given)
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    path = tmp_path / "log"
+    path.write_bytes(b"before\n")
+    return path
+
+
+def test_only_what_comes_from_now_on_counts(log):
+    watched = Appended("--journal", log)
+    with log.open("ab") as file:
+        file.write(b"after\n")
+    assert watched.new() == b"after\n"
+    watched.close()
+
+
+def test_a_file_that_is_moved_away_and_begun_anew_is_read_to_its_end(log):
+    watched = Appended("--journal", log)
+    with log.open("ab") as file:
+        log.rename(log.with_suffix(".1"))
+        log.write_bytes(b"new\n")
+        file.write(b"old\n")
+    assert watched.new() == b"old\nnew\n"
+
+
+def test_a_file_that_is_emptied_is_no_account(log):
+    watched = Appended("--journal", log)
+    log.write_bytes(b"")
+    with pytest.raises(RecordingError, match="it was emptied during the run"):
+        watched.new()
+
+
+def test_a_file_that_grows_without_measure_is_not_copied(log, monkeypatch):
+    monkeypatch.setattr(appended, "MOST", 100)
+    watched = Appended("--journal", log)
+    with log.open("ab") as file:
+        file.write(b"x" * 101)
+    with pytest.raises(RecordingError, match="MB came in the run, expected 0 MB at most"):
+        watched.new()
+
+
+def kept(log: Path, folder: Path, came: bytes, kind: str = "journal") -> list[str]:
+    """Return what is said of the file, to which `came` is appended in the run."""
+    (folder / "logs").mkdir(parents=True)
+    beside = Beside(Asked(**{kind: log}), folder)
+    with log.open("ab") as file:
+        file.write(came)
+    said: list[str] = []
+    beside.keep("run", said.append)
+    return said
+
+
+@pytest.mark.parametrize("kind", ["proxy_log", "journal"])
+def test_a_file_without_a_request_of_the_run_is_left_out_and_told(log, tmp_path, kind):
+    (said,) = kept(log, tmp_path / "run", b'{"id": "other-00000001"}\n\n', kind)
+    assert said == (
+        f"--{kind.replace('_', '-')} {log} is left out: of 2 lines that came in the run none has "
+        'the id of a request of it; expected each one\'s X-Request-ID as its "id"'
+    )
+    assert [path.name for path in (tmp_path / "run").rglob("*") if path.is_file()] == []
+
+
+def test_lives_that_began_before_the_run_are_told_too(log, tmp_path):
+    ready = b'{"t": 1.0, "event": "ready", "instance": "a", "version": "v1", "pid": 1}\n'
+    log.write_bytes(OURS.replace(b"run", b"old") + ready)
+    assert kept(log, tmp_path / "run", OURS) == []
+    assert (tmp_path / "run" / "journal.jsonl").read_bytes() == ready + OURS
+
+
+def test_the_walls_times_are_brought_on_the_runs_clock(log, tmp_path):
+    line = {"t": time.time(), "begin": time.time() - 1, "event": "request", "id": "run-00000001"}
+    assert kept(log, tmp_path / "run", json.dumps(line).encode() + b"\nno json\n") == []
+    first, second = (tmp_path / "run" / "journal.jsonl").read_text().splitlines()
+    told = json.loads(first)
+    assert told["t"] == pytest.approx(time.monotonic(), abs=5)
+    assert told["t"] - told["begin"] == pytest.approx(1, abs=1e-3)
+    assert second == "no json"
+
+
+def test_what_one_logs_of_others_is_said_and_proves_nothing(tmp_path):
+    """The journal was asked for, so that promises about writes are not kept by its silence."""
+    log, journal = tmp_path / "access.log", tmp_path / "journal"
+    log.write_text("")
+    journal.write_text("")
+    with serving() as url:
+        words = ["during", "--url", url, *QUICK, "--slo", LENIENT, "--duration", "1s"]
+        words += ["--proxy-log", log, "--journal", journal, "--out", tmp_path / "run"]
+        done = zdtest(*words, cwd=tmp_path)
+    assert done.returncode == 3
+    assert done.stderr.splitlines() == [
+        f"zdtest: {option} {path} is left out: of 0 lines that came in the run none has the id of "
+        'a request of it; expected each one\'s X-Request-ID as its "id"'
+        for option, path in (("--proxy-log", log), ("--journal", journal))
+    ]
+    assert "the app's journal is missing, or lacks what tells lost" in done.stdout
+
+
+def nginx_conf(front: int, dead: int, apps: list[int]) -> str:
+    servers = "".join(f"server 127.0.0.1:{port} max_fails=0;" for port in (dead, *apps))
+    return f"""
+        pid nginx.pid; error_log stderr; events {{}} master_process off; daemon off;
+        http {{
+          include {FORMAT};
+          client_body_temp_path b; proxy_temp_path p; fastcgi_temp_path f; uwsgi_temp_path u;
+          scgi_temp_path s;
+          upstream shop {{ {servers} }}
+          server {{ listen 127.0.0.1:{front}; location / {{ proxy_pass http://shop; }} }}
+        }}"""
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[str]:
+    """Two apps that keep a journal behind an nginx that keeps a log, and a server that is gone."""
+    front, dead, *apps = (free_port() for _ in range(4))
+    (tmp_path / "nginx.conf").write_text(nginx_conf(front, dead, apps))
+    with ExitStack() as tidy:
+        log = tidy.enter_context((tmp_path / "access.log").open("ab"))
+        said = tidy.enter_context((tmp_path / "apps.log").open("ab"))
+        commands = [(["nginx", "-p", str(tmp_path), "-c", "nginx.conf"], {}, log)]
+        for name, port in zip("ab", apps, strict=True):
+            env = app(port, name, "v1", tmp_path / "journal.jsonl")
+            commands.append(([sys.executable, "-m", "sample_app"], env, said))
+        started = []
+        for argv, env, out in commands:
+            process = subprocess.Popen(
+                argv, env={**os.environ, **env}, stdout=out, stderr=subprocess.STDOUT, cwd=ROOT
+            )
+            tidy.callback(process.wait)
+            tidy.callback(process.kill)
+            started.append(process)
+        for port in (front, *apps):
+            until(lambda port=port: answers(port), seconds=60)
+        (tmp_path / "a.pid").write_text(str(started[1].pid))
+        yield f"http://127.0.0.1:{front}/api"
+
+
+@pytest.mark.skipif(not shutil.which("nginx"), reason="needs nginx on the path")
+def test_masked_failures_and_writes_are_known_of_ones_own_stack(shop, tmp_path):
+    folder = tmp_path / "run"
+    words = ["during", "--url", shop, *QUICK, "--slo", f"{LENIENT},stale=none,slow=none"]
+    words += ["--channels", "new=2,write=1@/orders", "--out", folder, "--rate", "100"]
+    words += ["--proxy-log", tmp_path / "access.log", "--journal", tmp_path / "journal.jsonl"]
+    # One that was ready before the run ends in it.
+    words += ["--", "sh", "-c", f"kill -TERM $(cat {tmp_path}/a.pid); sleep 1.5"]
+    done = zdtest(*words, cwd=tmp_path)
+    assert done.stderr == ""
+    verdict = json.loads((folder / "verdict.json").read_text())
+    assert verdict["masked"]["requests"] > 20
+    assert verdict["masked"]["unlogged"] == 0
+    checks = verdict["correctness"]
+    assert [checks[name] for name in ("lost", "twice", "early", "phantom")] == [0, 0, 0, 0]
+    assert verdict["writes"]["ok"] > 20
+    assert "masked" in done.stdout
