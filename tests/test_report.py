@@ -207,6 +207,16 @@ def test_the_length_beside_an_outage_is_said_to_be_its_most(page):
     assert f"≤ {row[2]}" not in shown.text
 
 
+def test_samples_that_are_gone_are_said_to_be_gone(tmp_path):
+    folder = synthetic.run(tmp_path / "r", requests=300)
+    (folder / "samples.arrows").unlink()
+    shown = Page(write_report(judged(folder)))
+    assert (
+        "There is no samples.arrows: the load never began, or the file was removed." in shown.text
+    )
+    assert "did not close its file" not in shown.text
+
+
 def test_only_a_topology_has_an_engine(page):
     rows = {row[0]: row[1:] for row in page(requests=300).rows if row}
     assert rows["engine"] == ["none"]
@@ -538,7 +548,7 @@ def test_a_run_without_a_sample_has_a_page(page):
 def test_a_run_cut_short_has_a_page_that_says_so(page):
     shown = page(requests=1000, closed=False)
     assert "? Inconclusive" in shown.text
-    assert "The recorder did not close its file" in shown.text
+    assert "The recorder did not close its file: " in shown.text
 
 
 def test_failures_are_listed_up_to_the_cap_and_the_rest_is_counted(page):

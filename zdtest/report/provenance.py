@@ -21,10 +21,9 @@ def health(frame: Frame) -> str:
     """Return the section that tells whether the measuring itself can be trusted."""
     trailer = frame.recording.trailer
     if trailer is None:
-        body = (
-            '<p class="alarm">The recorder did not close its file: the run was cut short, and what '
-            "it holds proves nothing on its own.</p>"
-        )
+        why = frame.recording.cut or "the recorder did not close its file"
+        told = f"{why[:1].upper()}{why[1:]}. What there is proves nothing on its own."
+        body = f'<p class="alarm">{html(told)}</p>'
         return f"<section><h2>The load generator</h2>{body}{facts(_control(frame))}</section>"
     offered, reached = real(trailer.get("offered_rate")), real(trailer.get("reached_rate"))
     share = f" ({percent(int(reached * 1e3), int(offered * 1e3))})" if offered and reached else ""
