@@ -203,9 +203,13 @@ def test_a_foreign_or_damaged_recording_is_refused(capsys, run, verb, file, cont
     assert said in refused(capsys, verb, run)
 
 
-def test_a_verdict_that_cannot_be_written_is_refused(capsys, run):
+def test_a_verdict_that_cannot_be_written_is_told_and_2(capsys, run):
     (run / "verdict.json").mkdir()
-    assert refused(capsys, "judge", run).startswith(f"cannot write {run}: ")
+    assert main(["judge", str(run)]) == 2
+    told = capsys.readouterr()
+    assert told.out.startswith("HOLDS")
+    assert told.err.startswith(f"zdtest: cannot write {run}: ")
+    assert told.err.count("\n") == 1
 
 
 def test_a_run_is_drawn_again_and_listed(capsys, run, tmp_path):

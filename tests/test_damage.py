@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 import synthetic
 
+from zdtest.cli import main
 from zdtest.errors import RecordingError
 from zdtest.judging.slo import Slo
 from zdtest.judging.verdict import judge
@@ -196,3 +197,66 @@ def test_a_recording_from_before_checksums_is_read_all_the_same(tmp_path: Path) 
     samples, trailer = read_samples(older)
     assert (len(samples), trailer) == (20, {"count": 20})
     assert stream.schema.metadata[b"zdtest"] == str(SCHEMA).encode()
+
+
+def refused(capsys: pytest.CaptureFixture[str], folder: Path) -> str:
+    """Return the one line that ``zdtest judge`` says, which exits by 2: never by 1, "broken"."""
+    assert main(["judge", str(folder)]) == 2
+    said = capsys.readouterr()
+    assert said.err.count("\n") == 1
+    return said.err
+
+
+@pytest.mark.parametrize(
+    "channels",
+    [{"new": 5}, {"nosuch": {"think": 1}}, {"new": {"think": "2s"}}, {"new": {"interval": "soon"}}],
+)
+def test_a_manifest_that_says_what_it_cannot_is_damage_and_no_broken_promise(
+    folder: Path, capsys: pytest.CaptureFixture[str], channels: dict[str, object]
+) -> None:
+    told = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(told | {"channels": channels}))
+    said = refused(capsys, folder)
+    assert said.startswith(f"zdtest: damaged {folder}")
+    assert "expected" in said
+
+
+@pytest.mark.parametrize(
+    "line",
+    [{"event": "ready"}, {"event": "ready", "t": "soon"}, {"event": "ready", "t": 1, "pid": [1]}],
+)
+def test_a_journal_that_lacks_what_is_asked_of_it_never_breaks_a_promise(
+    folder: Path, capsys: pytest.CaptureFixture[str], line: dict[str, object]
+) -> None:
+    with (folder / "journal.jsonl").open("a") as journal:
+        journal.write(f"{json.dumps(line)}\n")
+    assert main(["judge", str(folder)]) in (2, 3)
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_mistake_of_ours_is_4_with_its_traceback(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python itself would exit by 1, which says that a promise was broken."""
+
+    def mistaken(*_: object) -> None:
+        raise RuntimeError("mistaken")
+
+    monkeypatch.setattr("zdtest.run.verdict", mistaken)
+    assert main(["judge", str(folder)]) == 4
+    assert capsys.readouterr().err.endswith("RuntimeError: mistaken\n")
+
+
+def test_a_verdict_that_cannot_be_written_is_printed_and_leaves_the_one_before(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["judge", str(folder)]) == 0
+    before = (folder / "verdict.json").read_bytes()
+    (folder / ".verdict.json").symlink_to("/dev/full")
+    capsys.readouterr()
+    assert main(["judge", str(folder)]) == 2
+    said = capsys.readouterr()
+    assert said.out.startswith("HOLDS  r\n")
+    assert said.err.startswith(f"zdtest: cannot write {folder}: No space left on device")
+    assert (folder / "verdict.json").read_bytes() == before
+    assert not (folder / ".verdict.json").is_symlink()

@@ -6,6 +6,7 @@ import json
 import re
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -126,3 +127,27 @@ def test_a_control_server_that_cannot_start_is_the_loads_failure(tmp_path, monke
         load = one.load("http://127.0.0.1:9/", Load(), baseline=0, settle=0)
         with pytest.raises(LoadFailed, match=said):
             load.__enter__()
+
+
+def test_a_machine_that_was_suspended_meanwhile_is_marked(tmp_path, monkeypatch):
+    boot, slept = time.clock_gettime, [0.0]
+    monkeypatch.setattr(time, "clock_gettime", lambda which: boot(which) + slept[0])
+    with (
+        serving() as url,
+        run(tmp_path / "run") as one,
+        one.load(url, Load(rate=50.0), baseline=0.1, settle=0.1),
+    ):
+        slept[0] = 12.5
+    marks = Recording.read(tmp_path / "run").marks
+    told = [mark.about for mark in marks if mark.name == "machine.suspended"]
+    assert told == [{"seconds": pytest.approx(12.5, abs=0.002)}]
+
+
+def test_one_that_was_not_is_not(tmp_path):
+    with (
+        serving() as url,
+        run(tmp_path / "run") as one,
+        one.load(url, Load(rate=50.0), baseline=0.1, settle=0.1),
+    ):
+        pass
+    assert Recording.read(tmp_path / "run").mark("machine.suspended") is None

@@ -11,12 +11,19 @@ from typing import Any
 
 from zdtest.appended import Asked, Beside
 from zdtest.command import Command
-from zdtest.errors import CommandError, DeployFailed, DeployTimeout, LoadFailed, ZdError
+from zdtest.errors import (
+    CommandError,
+    DeployFailed,
+    DeployTimeout,
+    LoadFailed,
+    RecordingError,
+    ZdError,
+)
 from zdtest.interrupt import Interrupt, Stopped
 from zdtest.judging.slo import Slo
 from zdtest.judging.verdict import Verdict
 from zdtest.progress import Progress
-from zdtest.run import Run, judged, run
+from zdtest.run import Run, keep, run, verdict
 from zdtest.traffic import Load
 
 
@@ -66,7 +73,8 @@ def during(plan: Plan) -> Finding:
     """Return the verdict on the system at the plan's url while its command ran.
 
     The run's folder is complete whatever happens: when the command fails, when the load dies, and
-    when we are told to stop (SIGINT, SIGTERM), which the command is told too.
+    when we are told to stop (SIGHUP, SIGINT, SIGTERM), which the command is told too. Where it
+    cannot be written, as on a full disk, that is among the troubles.
     """
     progress = Progress()
     with Interrupt() as interrupt:
@@ -82,12 +90,19 @@ def during(plan: Plan) -> Finding:
                 _measure(one, plan, progress, troubles)
             except LoadFailed as error:
                 troubles.append(error)
+            except OSError as error:  # as where a disk is so full that nothing can be marked
+                troubles.append(RecordingError(f"the run broke off: {error}"))
             except Stopped:
                 pass  # the interrupt keeps it, and the events have it
             finally:
                 progress.clear()
             beside.keep(one.name, lambda why: troubles.append(ZdError(why)))
-        return Finding(judged(plan.folder, plan.slo), troubles, interrupt.number)
+        found = verdict(plan.folder, plan.slo)
+        try:
+            keep(found, plan.folder)
+        except RecordingError as error:
+            troubles.append(error)
+        return Finding(found, troubles, interrupt.number)
 
 
 def _measure(one: Run, plan: Plan, progress: Progress, troubles: list[ZdError]) -> None:

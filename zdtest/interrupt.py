@@ -1,4 +1,4 @@
-"""An `Interrupt` holds SIGINT and SIGTERM back until a moment at which stopping is safe."""
+"""An `Interrupt` holds signals that ask us to end back until a moment at which that is safe."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import os
 import signal
 from types import FrameType, TracebackType
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+"""SIGHUP comes when the terminal goes, as where an ssh connection is closed."""
 
 
 class Stopped(BaseException):

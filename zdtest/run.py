@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 _STEP = 0.05
+_TWO_READS = 1e-3
+"""So far apart two clocks may seem to be that were read one after the other, seconds."""
 
 Watcher = Callable[[str, Mapping[str, Any]], None]
 """Hears a few times a second which phase the run is in and how the load goes."""
@@ -83,8 +85,10 @@ class Run:
         """Keep `load` on `url` while the block runs, and `baseline` and `settle` seconds around it.
 
         Whatever the block raises, the load is stopped in order and the recording closed; after an
-        exception there is no settling. Raises LoadFailed when the load could not be driven.
+        exception there is no settling. Raises LoadFailed when the load could not be driven, and
+        marks why, and that the machine was suspended: ``load.failed``, ``machine.suspended``.
         """
+        asleep = suspended()
         clock = {"monotonic": time.monotonic(), "wall": time.time()}
         self.about(url=url, **load.as_dict(), clock=clock)
         try:
@@ -96,7 +100,12 @@ class Run:
         except BaseException as error:
             if not isinstance(error, Exception):
                 self.mark("run.interrupted", by=str(error) or type(error).__name__)
+            if isinstance(error, LoadFailed):
+                self.mark("load.failed", why=str(error).partition("\n")[0])
             raise
+        finally:
+            if (slept := suspended() - asleep) > _TWO_READS:
+                self.mark("machine.suspended", seconds=round(slept, 3))
 
     @contextmanager
     def _sending(self, traffic: Traffic) -> Iterator[None]:
@@ -242,17 +251,59 @@ def manifest_of(folder: Path) -> Mapping[str, Any]:
 
 def judged(folder: Path, slo: Slo) -> Verdict:
     """Return the verdict on the run in `folder`; ``verdict.json`` and ``report.html`` are new."""
+    found = verdict(folder, slo)
+    keep(found, folder)
+    return found
+
+
+def verdict(folder: Path, slo: Slo) -> Verdict:
+    """Return the verdict on the run in `folder`, which is left as it is.
+
+    Raises RecordingError where there is no run, or one that cannot be judged.
+    """
     from zdtest.judging.verdict import judge
     from zdtest.records.recording import Recording
-    from zdtest.report import write_report
 
     manifest_of(folder)
-    recording = Recording.read(folder)
-    verdict = judge(recording, slo)
-    text = json.dumps(verdict.as_json(), indent=2) + "\n"
+    with _readable(folder):
+        return judge(Recording.read(folder), slo)
+
+
+def keep(verdict: Verdict, folder: Path) -> None:
+    """Write ``verdict.json`` and ``report.html``; raises RecordingError where they cannot be.
+
+    The verdict is there as a whole, or is the one from before.
+    """
+    from zdtest.report import write_report
+
+    path, new = folder / "verdict.json", folder / ".verdict.json"
     try:
-        (folder / "verdict.json").write_text(text, "utf-8")
-        write_report(folder)
+        with _readable(folder):
+            text = json.dumps(verdict.as_json(), indent=2) + "\n"
+        try:
+            new.write_text(text, "utf-8")
+            new.replace(path)
+        finally:
+            new.unlink(missing_ok=True)
+        with _readable(folder):
+            write_report(folder)
     except OSError as error:
         raise _unwritable(folder, error.strerror) from error
-    return verdict
+
+
+@contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    """Raise RecordingError for what files that say something else than expected lead to."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        what = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise RecordingError(
+            f"damaged {folder}: {what}; expected a run's files as they were recorded"
+        ) from error
+
+
+def suspended() -> float:
+    """Return for how many seconds the machine has been suspended since it was booted."""
+    asked = range(5)  # the nearest pair of all: whoever reads them may be held up in between
+    return min(-time.monotonic() + time.clock_gettime(time.CLOCK_BOOTTIME) for _ in asked)

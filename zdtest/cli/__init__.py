@@ -9,6 +9,7 @@ import argparse
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
@@ -16,6 +17,7 @@ from zdtest import __version__
 from zdtest.cli import attempt, during, engine, judge, machine, releases, stacks
 from zdtest.cli.exit import FAILED, INCONCLUSIVE, USAGE, say
 from zdtest.errors import (
+    CommandError,
     ConfigError,
     DeployFailed,
     EngineError,
@@ -50,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = verb(options)
         sys.stdout.flush()
         return code
-    except (DeployFailed, EngineError) as error:
+    except (CommandError, DeployFailed, EngineError) as error:
         return say(error, FAILED)
     except LoadFailed as error:
         return say(error, INCONCLUSIVE)
@@ -65,6 +67,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         die_by(signal.SIGINT)
         return 128 + signal.SIGINT
+    except Exception:
+        # A mistake of ours. Python would exit by 1, which says that a promise was broken.
+        traceback.print_exc()
+        return FAILED
 
 
 def _known(argv: list[str]) -> list[str]:

@@ -26,9 +26,15 @@ def add_judge(verb: argparse.ArgumentParser) -> None:
 
 def judge(options: argparse.Namespace) -> int:
     """Judge a recorded run again, from its files alone."""
-    from zdtest.run import judged
+    from zdtest.run import keep
+    from zdtest.run import verdict as verdict_on
 
-    verdict = judged(options.run, _slo(options))
+    verdict = verdict_on(options.run, _slo(options))
+    try:
+        keep(verdict, options.run)
+    except RecordingError:
+        print(verdict.summary())
+        raise
     show(verdict, options.run)
     return VERDICTS[verdict.verdict]
 
@@ -112,6 +118,7 @@ def _told(options: argparse.Namespace) -> int:
 
 
 def show(verdict: Verdict, folder: Path) -> None:
-    """Print the verdict, and where it is drawn."""
+    """Print the verdict, and where it is drawn, if it is."""
     print(verdict.summary())
-    print(f"\nreport   {folder / 'report.html'}")
+    if (page := folder / "report.html").exists():
+        print(f"\nreport   {page}")
