@@ -1,7 +1,8 @@
 """The instance's own account of what it did; whatever kills the process, what was written stays.
 
 One JSON object a line: ``t`` (CLOCK_MONOTONIC seconds), ``event``, ``instance``, ``version``,
-``pid``, and what the event is about. Each line is one write to a file opened for appending, so
+``pid``, ``process`` (a token of this process alone: in containers all have the same pid), and what
+the event is about. Each line is one write to a file opened for appending, so
 lines of several processes that share the file never mix, and a line is with the kernel when
 `write` returns: it survives ``kill -9``.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +26,8 @@ class Journal:
     """A journal file, or nothing at all where no path is given."""
 
     def __init__(self, path: str | None, *, instance: str, version: str) -> None:
-        self._whose = {"instance": instance, "version": version, "pid": os.getpid()}
+        whose = {"instance": instance, "version": version, "pid": os.getpid()}
+        self._whose = {**whose, "process": secrets.token_hex(4)}
         self._out = self._in = -1
         self._rest = b""
         if path:

@@ -205,6 +205,22 @@ def test_a_server_that_is_gone_is_to_blame_whatever_else_boots(trial):
     assert "a v1 was going or gone from +1.500 s on" in told.why
 
 
+def test_two_processes_of_one_name_and_pid_are_told_apart_by_their_token(trial):
+    """The new task of a swarm's place boots beside the old one, which goes on."""
+    old, new = {"process": "1f"}, {"process": "2e"}
+    told = trial(
+        "http_5xx",
+        status=502,
+        journal=[
+            *({**BORN, **old}, {**OPEN, **old}, {**BORN, **new, "t": AT - 0.2}),
+            {**OPEN, **new, "t": AT + 1, "port": 8082},
+            {**stopped(AT - 0.1), **old},
+        ],
+        proxy=[ALIVE, asked("127.0.0.1:8081", 502)],
+    )
+    assert told.cause == "dead"
+
+
 def test_without_a_proxys_log_it_is_whoever_did_not_serve_then(trial):
     assert trial("refused", journal=[BORN, OPEN, stopped(AT - 1)]).cause == "dead"
 

@@ -157,6 +157,37 @@ def test_each_life_of_a_container_is_held_to_its_own_times():
     assert [witness.id for witness in found.witnesses] == ["r-00000001"]
 
 
+def beside(**tokens: str) -> list[dict[str, Any]]:
+    """Return a good handover of a place in a swarm, where each process has the same pid."""
+    old, new = ({"process": tokens[one]} if tokens else {} for one in ("old", "new"))
+    return [
+        *(told("started", 1.0, **old), told("ready", 2.0, **old)),
+        *(told("started", 10.0, **new), arrived(1, 11.0, **old), told("ready", 12.0, **new)),
+        *(told("stopped", 14.0, closed=13.0, **old), arrived(2, 15.0, **new)),
+    ]
+
+
+@pytest.mark.parametrize("tokens", [{}, {"old": "1f", "new": "2e"}], ids=["untold", "told"])
+def test_two_lives_of_one_name_that_overlap_are_not_taken_for_one(tokens: dict[str, str]):
+    assert early(beside(**tokens), "r") == Found(0)
+
+
+def test_of_two_that_tell_which_they_are_each_is_held_to_its_own_times():
+    handover = beside(old="1f", new="2e")
+    late, soon = arrived(3, 14.5, process="1f"), arrived(4, 11.5, process="2e")
+    found = early([*handover, late, soon], "r")
+    assert [witness.id for witness in found.witnesses] == ["r-00000004", "r-00000003"]
+
+
+def test_who_cannot_be_told_apart_is_not_accused_of_the_others_early_requests():
+    """Where the one that boots ends, as far as anybody tells it may have been either."""
+    boots = [told("started", 1.0), told("ready", 2.0), told("started", 10.0)]
+    assert early([*boots, told("stopped", 11.0), arrived(0, 12.0)], "r") == Found(0)
+    assert early([*boots, arrived(0, 11.0)], "r") == Found(0)
+    gone = [told("stopped", 11.0), told("stopped", 12.0), arrived(0, 13.0)]
+    assert early([*boots, *gone], "r").count == 1
+
+
 def test_a_process_killed_without_a_word_never_closed():
     journal = [*LIFE[:2], arrived(0, 1000.0), arrived(1, 13.0, instance="b")]
     assert early(journal, "r").count == 0

@@ -330,6 +330,17 @@ def test_what_was_acknowledged_survives_kill_9_and_its_key_the_restart(journal: 
         assert len(app.told("order")) == len(run)
 
 
+def test_each_process_has_a_token_of_its_own_in_all_its_lines(journal: Path) -> None:
+    """The second in a container has the first one's pid; here only the name is the same."""
+    tokens = []
+    for _ in range(2):
+        with running(journal) as app:
+            app.order(b"x")
+            mine = {line["process"] for line in app.told("started", "ready", "request", "order")}
+            tokens.append(mine - set().union(*tokens))
+    assert [len(each) for each in tokens] == [1, 1]
+
+
 def messages(
     app: App, count: int, every: str, **head: str
 ) -> list[tuple[int, float, dict[str, Any]]]:

@@ -18,6 +18,8 @@ _AS_ONE = 10.0
 """Seconds by which a process and its engine may differ in when it started."""
 _SKEW = 0.05
 """Seconds by which the engine's accounts of one process may be in another order than they were."""
+_Writer = tuple[str, str, object, str]
+"""Who writes a journal: instance, version, process id, and the process's token, "" without one."""
 PROXIES = ("proxy", "balancer")
 """What the instance is called that all users go through."""
 
@@ -78,7 +80,7 @@ class Lives(Sequence[Life]):
         """Return what the engine's marks and the app's journal tell of them together."""
         app = _marked(recording.marks, "app")
         events = ("started", "ready", "term", "stopped")
-        writers: dict[tuple[str, str, object], Life] = {}
+        writers: dict[_Writer, Life] = {}
         journal = Journal.of(recording.journal or ())
         for line in journal.about(*events):
             _add(app, writers, line)
@@ -147,18 +149,16 @@ def _marked(marks: Sequence[Mark], kind: str) -> list[Life]:
     return lives
 
 
-def _add(
-    lives: list[Life], writers: dict[tuple[str, str, object], Life], line: Mapping[str, Any]
-) -> None:
+def _add(lives: list[Life], writers: dict[_Writer, Life], line: Mapping[str, Any]) -> None:
     """Add what a line of the journal tells to the life of who wrote it.
 
-    `writers` are the lives that have been found out, by instance, version and process id.
+    `writers` are the lives that have been found out.
     """
     at, event = line.get("t"), line["event"]
     if not isinstance(at, (int, float)):
         return
     instance, version = str(line.get("instance", "")), str(line.get("version", ""))
-    who = (instance, version, line.get("pid"))
+    who = (instance, version, line.get("pid"), str(line.get("process", "")))
     if event == "started" or who not in writers:
         writers[who] = _begun(lives, set(map(id, writers.values())), instance, version, float(at))
     life = writers[who]

@@ -70,7 +70,9 @@ def _when(before: float, after: float) -> str:
 def _lives(lines: Lines) -> dict[int, list[_Life]]:
     """Return the lives of each process that tells of them, in order.
 
-    Containers all have the same process id, so that one (instance, version, pid) may live again.
+    Containers all have the same process id, so that one (instance, version, pid) may live again,
+    and beside itself. Where no token tells them apart, who is ready is the first that was not, and
+    who stops one that never was, if there is one: what is left may have accepted all the others'.
     """
     lives: dict[int, list[_Life]] = {}
     order = np.argsort(lines.at, kind="stable").tolist()
@@ -79,11 +81,14 @@ def _lives(lines: Lines) -> dict[int, list[_Life]]:
         own = lives.setdefault(code, [])
         if event == _STARTED or not own:
             own.append(_Life(at if event == _STARTED else -np.inf))
+        unready = [life for life in own if life.ready == np.inf and life.closed == np.inf]
         if event == _READY:
-            own[-1].ready = at
+            (unready or own[-1:])[0].ready = at
         if event == _STOPPED:
             closed = float(lines.closed[row])
-            own[-1].closed = at if np.isnan(closed) else closed
+            serving = [life for life in own if life.closed == np.inf]
+            one = (unready or serving or own[-1:])[0]
+            one.closed = at if np.isnan(closed) else closed
     return lives
 
 
@@ -92,6 +97,7 @@ def _distance(
 ) -> tuple[Floats, Floats]:
     """Return seconds by which each request came before its process was ready, and after it closed.
 
+    Of several that it may have come to it is the last one begun; none where any of them served.
     Nothing is held against a process that tells nothing of its life.
     """
     before, after = np.zeros(len(begin)), np.zeros(len(begin))
@@ -99,10 +105,16 @@ def _distance(
     for code, own in lives.items():
         span = np.searchsorted(process[order], [code, code + 1])
         rows = order[span[0] : span[1]]
-        starts = np.array([life.began for life in own])
-        which = np.maximum(np.searchsorted(starts, begin[rows], "right") - 1, 0)
-        before[rows] = np.array([life.ready for life in own])[which] - begin[rows]
-        after[rows] = begin[rows] - np.array([life.closed for life in own])[which]
+        at = begin[rows]
+        starts, readies, closes = (
+            np.array([getattr(life, name) for life in own]) for name in ("began", "ready", "closed")
+        )
+        which = np.maximum(np.searchsorted(starts, at, "right") - 1, 0)
+        served = np.zeros(len(rows), np.bool_)
+        for ready, closed in zip(readies.tolist(), closes.tolist(), strict=True):
+            served |= (ready <= at) & (at <= closed + GRACE)
+        before[rows] = np.where(served, 0.0, readies[which] - at)
+        after[rows] = np.where(served, 0.0, at - closes[which])
     return before, after
 
 

@@ -31,6 +31,7 @@ _KINDS: Kinds = {
     "event": (str,),
     "instance": (str,),
     "version": (str,),
+    "process": (str,),
     "id": (str,),
     "key": (str,),
 }
@@ -70,11 +71,15 @@ class Lines:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """Who wrote lines: a name, a version, and a process id, which containers may share."""
+    """Who wrote lines: a name, a version, a process id, which containers may share, and a token.
+
+    The token is of one process alone; "" where it tells none.
+    """
 
     instance: str
     version: str
     pid: int
+    token: str = ""
 
 
 class Journal(Sequence[Mapping[str, Any]]):
@@ -157,11 +162,13 @@ class Journal(Sequence[Mapping[str, Any]]):
 
     @cached_property
     def _writers(self) -> tuple[tuple[Process, ...], Ints]:
-        names = [self._file.words(name) for name in ("instance", "version")]
+        names, of, tokens = (self._file.words(one) for one in ("instance", "version", "process"))
         pids, _ = self._file.numbers("pid", np.int64)
-        columns = np.stack([names[0][1], names[1][1], pids], axis=1)
-        known, codes = distinct(columns)
-        found = (Process(names[0][0][i], names[1][0][v], pid) for i, v, pid in known.tolist())
+        known, codes = distinct(np.stack([names[1], of[1], pids, tokens[1]], axis=1))
+        found = (
+            Process(names[0][name], of[0][version], pid, tokens[0][token])
+            for name, version, pid, token in known.tolist()
+        )
         return tuple(found), codes
 
     @cached_property
