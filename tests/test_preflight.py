@@ -7,6 +7,7 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -127,6 +128,40 @@ def test_any_other_answer_is_one_line(reply, said):
     with replying(reply) as url, pytest.raises(ConfigError, match=said) as raised:
         expect_answer(url, "/", OK, timeout=0.3)
     assert "\n" not in str(raised.value)
+
+
+def test_an_answer_that_comes_byte_by_byte_has_no_more_time_than_any_other():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        over = threading.Event()
+
+        def drip() -> None:
+            link, _ = server.accept()
+            with link, contextlib.suppress(OSError):
+                link.recv(4096)
+                for byte in b"HTTP/1.1 200 OK\r\nX: " + b"x" * 1000:
+                    link.sendall(bytes([byte]))
+                    if over.wait(0.05):
+                        return
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        began = time.monotonic()
+        with pytest.raises(ConfigError, match="timed out; expected the system to be up"):
+            expect_answer(f"http://127.0.0.1:{server.getsockname()[1]}/", "/", OK, timeout=0.4)
+        took = time.monotonic() - began
+        over.set()
+        thread.join()
+    assert 0.4 <= took < 2
+
+
+def test_a_name_that_is_looked_up_for_long_has_no_more_time_either(monkeypatch):
+    over = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: over.wait(5) and [])
+    began = time.monotonic()
+    with pytest.raises(ConfigError, match="timed out; expected the system to be up"):
+        expect_answer("http://app.invalid/", "/", OK, timeout=0.2)
+    over.set()
+    assert time.monotonic() - began < 2
 
 
 def test_nobody_there_is_one_line():

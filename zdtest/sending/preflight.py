@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import re
+import socket
 import ssl
+import threading
 from collections.abc import Mapping
+from queue import Empty, SimpleQueue
 from urllib.parse import SplitResult, urlsplit
 
 from zdtest.errors import ConfigError
@@ -80,14 +84,13 @@ def expect_answer(
 ) -> None:
     """Return once one GET of `path`, with these `headers` too, was answered as expected.
 
-    Raises ConfigError in one line that says what came instead.
+    All of it has `timeout` seconds. Raises ConfigError in one line that says what came instead.
     """
     parts = split(url)
     connection = _connection(parts, verify, timeout)
     try:
         ours = {"Connection": "close", "User-Agent": "zdtest"}
-        connection.request("GET", path, headers=merged(ours, headers))
-        status = connection.getresponse().status
+        status = _status(connection, path, merged(ours, headers), timeout)
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         if isinstance(error, http.client.BadStatusLine):
@@ -107,6 +110,34 @@ def expect_answer(
             f"{url} answers {status} to GET {path}: expected {_some(expected)}; "
             "give the url of a page that does, or --expect-status"
         )
+
+
+def _status(
+    connection: http.client.HTTPConnection, path: str, headers: Mapping[str, str], timeout: float
+) -> int:
+    """Return the status of the answer; raises TimeoutError after `timeout` seconds.
+
+    A socket's own limit is one for each of its steps, of which there may be any number.
+    """
+    told: SimpleQueue[int | Exception] = SimpleQueue()
+
+    def ask() -> None:
+        try:
+            connection.request("GET", path, headers=dict(headers))
+            told.put(connection.getresponse().status)
+        except Exception as error:
+            told.put(error)
+
+    threading.Thread(target=ask, name="preflight", daemon=True).start()
+    try:
+        answer = told.get(timeout=timeout)
+    except Empty:
+        with contextlib.suppress(OSError, AttributeError):
+            connection.sock.shutdown(socket.SHUT_RDWR)
+        raise TimeoutError("timed out") from None
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
 def _connection(parts: SplitResult, verify: bool, timeout: float) -> http.client.HTTPConnection:
