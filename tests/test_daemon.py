@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -13,7 +14,8 @@ import sys
 import tarfile
 import tempfile
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -23,7 +25,7 @@ import pytest
 from namespaces import missing as no_namespaces
 
 from zdtest.cli import main
-from zdtest.engine import daemon, debian, keeper, private, remains
+from zdtest.engine import daemon, debian, keeper, private, reaper, remains
 from zdtest.engine.daemon import Reached
 from zdtest.engine.private import Private, Usage
 from zdtest.engine.probe import until
@@ -66,13 +68,24 @@ def user(one: Private) -> Iterator[subprocess.Popen[str]]:
             process.communicate()
 
 
+def named(folder: Path) -> dict[int, str]:
+    """Return the processes with an argument that is the folder or lies in it, and their names."""
+    found = {}
+    for one in filter(str.isdecimal, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            argv = os.fsdecode(Path("/proc", one, "cmdline").read_bytes()).split("\0")
+            if any(f"{argument}/".startswith(f"{folder}/") for argument in argv):
+                found[int(one)] = Path(argv[0]).name
+    return found
+
+
 def left(one: Private) -> str:
     """Return what is there of the engine besides files, in words."""
-    named = [f"{pid} {name}" for pid, name in keeper._named(one.folder).items()]
+    names = [f"{pid} {name}" for pid, name in named(one.folder).items()]
     mounted = Path("/proc/self/mounts").read_text().splitlines()
     mounts = [line for line in mounted if f" {one.folder}/" in line]
     sockets = [str(path) for path in one.folder.glob("*.sock")]
-    return " ".join(named + mounts + sockets + bridges(one))
+    return " ".join(names + mounts + sockets + bridges(one))
 
 
 def bridges(one: Private) -> list[str]:
@@ -84,7 +97,7 @@ def bridges(one: Private) -> list[str]:
 
 def daemons(one: Private) -> list[int]:
     """Return the dockerds that have this folder."""
-    return [pid for pid, name in keeper._named(one.folder / "exec").items() if name == "dockerd"]
+    return [pid for pid, name in named(one.folder / "exec").items() if name == "dockerd"]
 
 
 def docker(address: str, *argv: str) -> str:
@@ -235,13 +248,13 @@ def test_a_kept_one_goes_on_until_it_is_stopped(own):
 def test_one_whose_keeper_was_killed_ends_and_the_next_one_finds_no_trace(own):
     with own.lent() as address:
         docker(address, "network", "create", "one")
-        named = keeper._named(own.folder).items()
-        (guard,) = [pid for pid, name in named if name.startswith("python")]
+        there = named(own.folder).items()
+        (guard,) = [pid for pid, name in there if name.startswith("python")]
         os.kill(guard, signal.SIGKILL)
         until("dockerd ends", lambda: " ".join(map(str, daemons(own))), timeout=20)
     with own.lent() as address:
         assert isinstance(daemon.probe(address), Reached)
-        assert len(keeper._named(own.folder / "exec")) == 2
+        assert len(named(own.folder / "exec")) == 2
     assert left(own) == ""
 
 
@@ -255,6 +268,59 @@ def test_half_a_record_of_its_networks_does_not_outlive_it(own):
     store.write_bytes(b"half a record")
     with own.lent() as address:
         assert isinstance(daemon.probe(address), daemon.Reached)
+
+
+@pytest.fixture
+def stranger() -> Iterator[Callable[..., int]]:
+    """Starts processes that are none of ours; they end with the test."""
+    with contextlib.ExitStack() as tidy:
+
+        def start(*argv: object) -> int:
+            one = subprocess.Popen([*map(str, argv)], stderr=subprocess.DEVNULL)
+            tidy.callback(one.wait)
+            tidy.callback(one.kill)
+            return one.pid
+
+        yield start
+
+
+def test_who_only_looks_into_its_folder_is_not_ended_with_it(tmp_path, stranger, monkeypatch):
+    monkeypatch.setattr(keeper, "ENDED_WITHIN", 0.5)
+    folder, data = tmp_path / "folder", tmp_path / "data"
+    (folder / "exec").mkdir(parents=True)
+    (folder / "exec" / "note").write_text("mine\n")
+    reads = stranger("tail", "-f", folder / "exec" / "note")
+    claims = stranger("sh", "-c", "kill -STOP $$", "--exec-root", folder / "exec")
+    until("both run", lambda: "" if len(named(folder)) == 2 else "not yet", timeout=5)
+    began = time.monotonic()
+    keeper.Engine(folder, data).outlive()
+    assert time.monotonic() - began < 0.4
+    assert {reads, claims} <= {one.pid for one in reaper.processes()}
+
+
+@pytest.mark.parametrize(
+    ("program", "argv", "part"),
+    [
+        ("dockerd", ("--exec-root", "{}"), True),
+        ("containerd", ("--state", "{}/containerd"), True),
+        ("containerd-shim-runc-v2", ("-address", "{}/containerd.sock"), True),
+        ("dockerd", ("--exec-root", "{}/other"), False),
+        ("dockerd", ("--data-root", "{}"), False),
+        ("containerd", ("--address", "{}-too/containerd.sock"), False),
+        ("containerd-shim-runc-v2", ("-address", "/run/containerd/containerd.sock"), False),
+        ("tail", ("--exec-root", "{}"), False),
+    ],
+)
+def test_a_part_is_known_by_its_program_and_where_it_was_told_to_live(
+    tmp_path, stranger, program, argv, part
+):
+    """Whatever the arguments say, the kernel knows which program it is."""
+    copy = tmp_path / program
+    shutil.copy(shutil.which("sh"), copy)
+    folder = tmp_path / "exec"
+    pid = stranger(copy, "-c", "kill -STOP $$", *(one.format(folder) for one in argv))
+    until("it runs", lambda: "" if reaper.state(pid) == "T" else "not yet", timeout=5)
+    assert keeper._parts(folder) == ({pid: program} if part else {})
 
 
 def test_one_that_dies_as_it_starts_says_its_last_words(own):

@@ -19,6 +19,7 @@ import contextlib
 import ctypes
 import fcntl
 import importlib.util
+import itertools
 import os
 import re
 import select
@@ -42,6 +43,7 @@ DOCKER, USERS, LOG, LOCK = "docker.sock", "users.sock", "log", "lock"
 STARTED_WITHIN = 60.0
 ENDED_WITHIN = 20.0
 
+_PART = re.compile(r"dockerd|containerd|containerd-shim(-[a-z0-9-]+)?")
 _STEP = 0.02
 _SET_PDEATHSIG, _SET_CHILD_SUBREAPER, _MNT_DETACH = 1, 36, 2
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -99,7 +101,7 @@ class Engine:
     def outlive(self) -> None:
         """Return once nothing is left of one whose keeper was killed: it is ending by itself."""
         limit = time.monotonic() + ENDED_WITHIN
-        while left := _named(self._exec):
+        while left := _parts(self._exec):
             if set(left.values()) == {"containerd"} or time.monotonic() > limit:
                 for pid in left:
                     _kill(pid, self._exec)
@@ -308,17 +310,28 @@ def _end_children() -> None:
             return
 
 
-def _named(folder: Path) -> dict[int, str]:
-    """Return the processes with an argument that is the folder or lies in it, and their names."""
+def _parts(folder: Path) -> dict[int, str]:
+    """Return the parts of the engine that lives in the folder: pids, and names of programs.
+
+    What the kernel says that they run is dockerd, containerd or one of its shims, and it was told
+    to live just there. Everybody may have arguments that name the folder, who reads its log or
+    looks into it, and is a stranger all the same.
+    """
+    there = {
+        ("--exec-root", str(folder)),
+        ("--state", str(folder / "containerd")),
+        *((option, str(folder / "containerd.sock")) for option in ("--address", "-address")),
+    }
     found = {}
-    for name in os.listdir("/proc"):
-        if name.isdecimal():
-            try:
-                argv = os.fsdecode(Path("/proc", name, "cmdline").read_bytes()).split("\0")
-            except OSError:
-                continue
-            if any(f"{argument}/".startswith(f"{folder}/") for argument in argv):
-                found[int(name)] = Path(argv[0]).name
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            # A program that was replaced meanwhile, as by an upgrade, is said to be deleted.
+            program = Path(os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)")).name
+            argv = os.fsdecode(Path("/proc", pid, "cmdline").read_bytes()).split("\0")
+        except OSError:
+            continue
+        if _PART.fullmatch(program) and there & {*itertools.pairwise(argv)}:
+            found[int(pid)] = program
     return found
 
 
@@ -329,7 +342,7 @@ def _kill(pid: int, folder: Path) -> None:
     except OSError:
         return
     try:
-        if pid in _named(folder):
+        if pid in _parts(folder):
             signal.pidfd_send_signal(handle, signal.SIGKILL)
     except OSError:
         pass  # it has ended, which the next look tells
