@@ -226,3 +226,11 @@ def test_wherever_the_length_of_an_outage_that_did_not_end_is_told_it_may_be_mor
     row |= {"downtime_min_ms": 1.0, "downtime_max_ms": 2.0}
     facts = {f"zdtest.{name}": value for name, value in row.items()}
     assert Row.of("a::b", facts).downtime == "1 to 2 ms or more"
+
+
+def test_the_page_tells_of_all_deploys_and_of_the_one_that_failed(tmp_path: Path):
+    folder = synthetic.run(tmp_path / "run", **FAILED, **SECOND)
+    recording = Recording.read(folder)
+    shown = figures(Frame(recording, judge(recording, Slo()).as_json()))
+    told = next(one for one in shown if "deploy" in one[0].lower() and "took" in one[0])
+    assert told == ("2 deploys took", "4s", "began at 4.000s, b never became ready", True)

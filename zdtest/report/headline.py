@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from zdtest.duration import written
 from zdtest.judging.interval import rates, upper_rate
+from zdtest.judging.outage import covered
 from zdtest.percent import between, bound, failing
 from zdtest.report.frame import Frame
 from zdtest.report.number import count, html, moment, ms, percent, real, span
@@ -190,15 +192,17 @@ def _deploy(frame: Frame) -> Figure:
     spans = frame.recording.spans("deploy")
     if not spans:
         return "Deploy", "not marked", "no deploy was seen", False
-    end = frame.recording.mark("deploy.end")
-    told = next((m.about for m in frame.recording.marks if m.name == "deploy.end"), {})
+    ends = [mark.about for mark in frame.recording.marks if mark.name == "deploy.end"]
+    wrong = [about for about in ends if about.get("error") or about.get("exit") not in (None, 0)]
+    told = (wrong or ends or [{}])[0]
     ended = f"exit {told['exit']}" if told.get("exit") is not None else ""
-    remark = str(told.get("error") or ended)
-    bad = bool(told.get("error")) or told.get("exit") not in (None, 0)
-    if end is None:
-        return "Deploy", "did not end", f"began at {moment(spans[0][0] - frame.zero)}", True
     began = f"began at {moment(spans[0][0] - frame.zero)}"
-    return "Deploy took", written(end - spans[0][0]), ", ".join(filter(None, (began, remark))), bad
+    took = covered((begin, end) for begin, end, _ in spans)
+    if not math.isfinite(took):
+        return "Deploy", "did not end", began, True
+    what = "Deploy took" if len(spans) == 1 else f"{len(spans)} deploys took"
+    remark = ", ".join(filter(None, (began, str(told.get("error") or ended))))
+    return what, written(took), remark, bool(wrong)
 
 
 def _p99(frame: Frame) -> Figure:
