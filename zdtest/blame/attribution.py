@@ -130,6 +130,7 @@ class _Court:
         self._alive = {one.server for one in tries if one.status not in _PROXYS}
         # An account that does not know this run, or not who came, cannot say that nobody did.
         self._arrivals_told = _arrivals_told(recording)
+        self._ours = bool(recording.manifest.get("topology"))
         # What is known by nobody's having written it down takes accounts without a damaged line.
         whole = not recording.damage
         self._nobody_knew = bool(passages) and self._arrivals_told and whole
@@ -252,7 +253,8 @@ class _Court:
         if strange:
             return "dead", f"nobody ever answered at {strange}"
         late = one.outcome in _LATE or one.status == 504
-        if late and self._arrivals_told:
+        asked_one = one.passage is not None and one.passage.attempts
+        if late and self._arrivals_told and (asked_one or self._ours):
             return "hung", f"it waited until {self._when(one.done)} for a server that never read it"
         return self._answered_ill(one)
 
@@ -273,7 +275,8 @@ class _Court:
         """Return who may have been meant: by the proxy's log, else whoever did not serve then.
 
         The one whose state changed last comes first; a life that another one of its name has
-        succeeded by then is nobody's aim.
+        succeeded by then is nobody's aim. What is before the app of somebody else's stack is not
+        known: without a log it may have been stopped there, unless nobody at all served.
         """
         attempts = one.passage.attempts if one.passage else ()
         port = attempts[-1].server.rpartition(":")[2] if attempts else ""
@@ -294,6 +297,8 @@ class _Court:
             if id(life) not in replaced
             and not (life.state(one.sent) == "serving" == life.state(one.done + CLOSE))
         ]
+        if not (there or self._ours) and len(amiss) + len(replaced) < len(lives):
+            return []
         return sorted(amiss, key=lambda life: -_changed(life, one.done + CLOSE))
 
     def _proxy_down(self, one: Failure) -> tuple[str, str] | None:
@@ -341,9 +346,9 @@ class _Court:
 
 
 def _arrivals_told(recording: Recording) -> bool:
-    """Whether a journal is there that tells which requests came to the app."""
-    journal = recording.journal
-    if journal is None or recording.manifest.get("journal"):
+    """Whether a journal is there that tells which requests came to the app: a topology's does."""
+    journal, told = recording.journal, recording.manifest
+    if journal is None or (told.get("journal") and told.get("topology")):
         return journal is not None
     return bool(len(journal.lines(recording.run, "request").ours))
 

@@ -89,11 +89,15 @@ def _on(channels: set[int]) -> str:
 
 
 def _lacking(recording: Recording) -> str:
+    own = not recording.manifest.get("topology")
+    options = (" (--proxy-log)", " (--journal)") if own else ("", "")
     log, journal = recording.proxy is not None, recording.journal is not None
     if log and journal:
         return "the proxy's log and the app's journal do not tell why"
     if log:
-        return "no journal of the app's was there to tell why"
+        return f"no journal of the app's{options[1]} was there to tell why"
     if journal:
-        return "no proxy's log was there to tell why"
-    return "neither a proxy's log nor the app's journal was there to tell why"
+        return f"no proxy's log{options[0]} was there to tell why"
+    return (
+        f"neither a proxy's log{options[0]} nor the app's journal{options[1]} was there to tell why"
+    )

@@ -22,8 +22,8 @@ def health(frame: Frame) -> str:
     trailer = frame.recording.trailer
     if trailer is None:
         why = frame.recording.cut or "the recorder did not close its file"
-        told = f"{why[:1].upper()}{why[1:]}. What there is proves nothing on its own."
-        body = f'<p class="alarm">{html(told)}</p>'
+        alarm = f"{why[:1].upper()}{why[1:]}. What there is proves nothing on its own."
+        body = f'<p class="alarm">{html(alarm)}</p>'
         return f"<section><h2>The load generator</h2>{body}{facts(_control(frame))}</section>"
     offered, reached = real(trailer.get("offered_rate")), real(trailer.get("reached_rate"))
     share = f" ({percent(int(reached * 1e3), int(offered * 1e3))})" if offered and reached else ""
