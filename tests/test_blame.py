@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,7 @@ def trial(tmp_path: Path) -> Callable[..., Told]:
         marks: Sequence[tuple[float, str, Mapping[str, object]]] = (),
         journal: Sequence[Mapping[str, Any]] | None = (),
         arrivals: bool = True,
+        manifest: Mapping[str, object] = MappingProxyType({}),
         cut: bool = False,
         proxy: Sequence[Mapping[str, Any]] = (),
         balancer: Sequence[Mapping[str, Any]] = (),
@@ -72,6 +74,7 @@ def trial(tmp_path: Path) -> Callable[..., Told]:
             journal=False,
             deploy=None,
             marks=marks,
+            manifest=manifest,
         )
         recording = Recording.read(folder)
         failed = np.flatnonzero(recording.samples.outcome == Outcome[outcome])[:count]
@@ -395,6 +398,53 @@ def test_a_server_that_answers_with_an_error_is_not_one_that_never_answered(tria
     assert (told.cause, told.why) == ("app", "the proxy had 500 of 127.0.0.1:8081")
     gone = trial("http_5xx", status=502, journal=None, proxy=[asked("127.0.0.1:8081", 502)])
     assert (gone.cause, gone.why) == ("dead", "nobody ever answered at 127.0.0.1:8081")
+
+
+OWN = {"topology": None, "strategy": "command", "journal": True}
+"""What the manifest of somebody's own stack tells."""
+
+
+def test_of_ones_own_stack_a_dead_server_is_told_where_it_was_asked_or_all_were_gone(trial):
+    """What is before it is not known: it may have been stopped there, whoever was gone."""
+    other = {"instance": "b", "pid": 2}
+    serving = [{**BORN, **other}, {**OPEN, **other, "port": 8082}]
+    gone = [BORN, OPEN, stopped(AT - 1)]
+    assert trial("reset", journal=gone, manifest=OWN).cause == "dead"
+    assert trial("reset", journal=[*gone, *serving], manifest=OWN).cause == "unknown"
+    asked_it = [asked("127.0.0.1:8082", 200, at=1.0, id=request_id(RUN, 1))]
+    asked_it.append(asked("127.0.0.1:8081", 502))
+    told = trial("http_5xx", status=502, journal=[*gone, *serving], proxy=asked_it, manifest=OWN)
+    assert told.cause == "dead"
+    untold = [{**line, "port": None} for line in (*gone, *serving)]
+    told = trial("http_5xx", status=502, journal=untold, proxy=asked_it, manifest=OWN)
+    assert told.why == "nobody ever answered at 127.0.0.1:8081", "whose port that is nobody tells"
+
+
+def test_of_ones_own_stack_a_server_is_said_to_hang_where_it_was_asked(trial):
+    assert trial("timeout", journal=[BORN, OPEN], manifest=OWN).cause == "unknown"
+    assert trial("timeout", journal=[BORN, OPEN, HAD_IT], manifest=OWN).cause == "hung"
+    late = asked("127.0.0.1:8081", 504)
+    told = trial("http_5xx", status=504, journal=[BORN, OPEN], proxy=[ALIVE, late], manifest=OWN)
+    assert told.cause == "hung"
+
+
+def test_a_journal_of_ones_own_that_tells_no_request_does_not_tell_who_came(trial):
+    gone = [BORN, OPEN, stopped(AT - 1)]
+    assert trial("reset", journal=gone, arrivals=False, manifest=OWN).cause == "unknown"
+    theirs = {**OWN, "topology": "custom_lb"}
+    assert trial("reset", journal=gone, arrivals=False, manifest=theirs).cause == "dead"
+
+
+def test_of_ones_own_stack_it_is_told_which_options_would_tell_more(trial):
+    said = trial("reset", journal=None, manifest=OWN).blame.lines()[0]
+    assert said.endswith(
+        "neither a proxy's log (--proxy-log) nor the app's journal (--journal) was there to tell "
+        "why"
+    )
+    said = trial("reset", journal=[BORN, OPEN], manifest=OWN).blame.lines()[0]
+    assert said.endswith("no proxy's log (--proxy-log) was there to tell why")
+    said = trial("reset", journal=None, proxy=[ALIVE], manifest=OWN).blame.lines()[0]
+    assert said.endswith("no journal of the app's (--journal) was there to tell why")
 
 
 def test_what_nginx_turns_away_is_not_said_to_be_for_want_of_a_server(trial):
