@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from zdtest.engine import probe, reaper
+from zdtest.engine import Instance, probe, reaper
 from zdtest.engine.process import ProcessEngine
 from zdtest.errors import EngineError
 
@@ -216,7 +217,7 @@ def test_one_in_the_midst_of_an_exec_is_adopted_all_the_same(
 
     monkeypatch.setattr(reaper, "find", in_the_midst)
     app = engine.adopt("app", int(engine.logs(script)), beside=script)
-    assert len(asked) == 3
+    assert len(asked) >= 3
     engine.kill(app)
 
 
@@ -235,3 +236,107 @@ def test_the_control_server_answers_kept_closed_and_pipelined_requests(
     assert got.count(b"HTTP/1.1 200 OK\r\n") == 3
     assert got.count(b"\r\n\r\nok") == 3
     assert got.count(b"Connection: close") == 1
+
+
+_MASTER = """
+import os, sys, time
+for number in range(3):
+    if os.fork() == 0:
+        while True:
+            open(f"{sys.argv[1]}-{number}", "a").write(".")
+            time.sleep(0.01)
+open(f"{sys.argv[1]}.up", "w").close()
+while True:
+    time.sleep(1)
+"""
+"""A server that works in three children."""
+
+
+def adopted(engine: ProcessEngine, tmp_path: Path, start: str) -> Instance:
+    """Return the master that a script started by the words in `start`, and left running."""
+    (tmp_path / "master.py").write_text(_MASTER)
+    up = tmp_path / "work.up"
+    up.unlink(missing_ok=True)
+    words = f"{start} {sys.executable} {tmp_path}/master.py {tmp_path}/work"
+    script = engine.run("script", ["sh", "-c", f"{words} >/dev/null 2>&1 & echo $!"])
+    probe.until("it works", lambda: "" if up.exists() else "not yet", timeout=5)
+    return engine.adopt("app", int(engine.logs(script)), beside=script, version="v1")
+
+
+def works(tmp_path: Path) -> list[bool]:
+    """Return which of its children go on working."""
+    files = [tmp_path / f"work-{number}" for number in range(3)]
+    before = [file.stat().st_size for file in files]
+    time.sleep(0.2)
+    return [file.stat().st_size > size for file, size in zip(files, before, strict=True)]
+
+
+def test_an_adopted_leader_is_frozen_with_all_of_its_group(
+    engine: ProcessEngine, tmp_path: Path
+) -> None:
+    app = adopted(engine, tmp_path, "exec setsid")
+    assert not engine.frozen(app)
+    engine.signal(app, "STOP")
+    probe.until("frozen", lambda: "" if engine.frozen(app) else "not yet", timeout=5)
+    assert works(tmp_path) == [False] * 3
+    engine.signal(app, "CONT")
+    assert not engine.frozen(app)
+    assert works(tmp_path) == [True] * 3
+
+
+def test_an_adopted_leader_is_killed_with_all_of_its_group(
+    engine: ProcessEngine, tmp_path: Path
+) -> None:
+    app = adopted(engine, tmp_path, "exec setsid")
+    engine.kill(app)
+    probe.until("all gone", lambda: " ".join(map(str, reaper.group(app.pid))), timeout=2)
+
+
+def test_one_that_leads_no_group_takes_nobody_of_it_along(
+    engine: ProcessEngine, tmp_path: Path
+) -> None:
+    """Its group is the script's, and may hold whatever else that started."""
+    app = adopted(engine, tmp_path, "sleep 60 & exec")
+    others = {pid for pid in shown(engine.run_id, 5) if pid != app.pid}
+    engine.signal(app, "STOP")
+    probe.until("stopped", lambda: "" if reaper.state(app.pid) == "T" else "not yet", timeout=5)
+    assert [reaper.state(pid) for pid in others].count("T") == 0
+    assert not engine.frozen(app), "its children work"
+    engine.kill(app)
+    assert {pid for pid in others if reaper.find(pid)} == others
+
+
+def test_where_one_worker_goes_on_it_is_not_frozen(engine: ProcessEngine, tmp_path: Path) -> None:
+    app = adopted(engine, tmp_path, "exec setsid")
+    engine.signal(app, "STOP")
+    probe.until("frozen", lambda: "" if engine.frozen(app) else "not yet", timeout=5)
+    worker = next(pid for pid in reaper.group(app.pid) if pid != app.pid)
+    os.kill(worker, signal.SIGCONT)
+    assert not engine.frozen(app)
+
+
+def test_who_gets_the_number_of_a_group_that_is_gone_is_not_signalled(
+    engine: ProcessEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told of a stranger's process as one of the group, when the leader has ended meanwhile."""
+    app = adopted(engine, tmp_path, "exec setsid")
+    watched = engine._watched[app]
+    stranger = engine.start("stranger", ["sleep", "60"])
+
+    def ends_meanwhile(number: int) -> Iterator[int]:
+        os.kill(app.pid, signal.SIGKILL)
+        probe.until("ended", lambda: "lives" if watched._lives() else "", timeout=5)
+        yield stranger.pid
+
+    monkeypatch.setattr(reaper, "group", ends_meanwhile)
+    engine.signal(app, "KILL")
+    assert not engine.wait(stranger, 0.3)
+
+
+def test_the_family_of_a_process_is_its_group_or_what_it_started(
+    engine: ProcessEngine, tmp_path: Path
+) -> None:
+    app = adopted(engine, tmp_path, "sleep 60 & exec")
+    assert len(reaper.family(app.pid)) == 4
+    assert len(reaper.family(adopted(engine, tmp_path, "exec setsid").pid)) == 4
+    assert reaper.family(2**22 + 1) == {}

@@ -223,8 +223,11 @@ class ProcessEngine:
         self._watched[instance].signal(name)
 
     def frozen(self, instance: Instance) -> bool:
-        """Return whether the kernel says that its main process is stopped."""
-        return reaper.state(instance.pid) == "T"
+        """Return whether the kernel says that all of it is stopped, none of its workers spared."""
+        if self.fate(instance):
+            return False
+        states = reaper.family(instance.pid)
+        return instance.pid in states and set(states.values()) == {"T"}
 
     def wait(self, instance: Instance, timeout: float) -> bool:
         """Return whether it has ended within `timeout` seconds."""

@@ -85,6 +85,28 @@ def group(number: int) -> Iterator[int]:
                 yield pid
 
 
+def family(pid: int) -> dict[int, str]:
+    """Return the states of the process and of all that are one with it, by pid, zombies aside.
+
+    That is the group that it leads, else itself and what it has started, and they in turn.
+    """
+    live: dict[int, tuple[str, int, int]] = {}
+    for one in _pids():
+        with contextlib.suppress(OSError, ValueError):
+            state, parent, group, *_ = _stat(one)
+            if state not in b"ZX":
+                live[one] = state.decode(), parent, group
+    if pid not in live:
+        return {}
+    found = {pid}
+    if live[pid][2] == pid:
+        found |= {one for one, (_, _, group) in live.items() if group == pid}
+    else:
+        while new := {one for one, (_, parent, _) in live.items() if parent in found} - found:
+            found |= new
+    return {one: live[one][0] for one in found}
+
+
 def _pids() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
 

@@ -11,6 +11,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from zdtest.engine import reaper
+
 _WHOLE = {"STOP", "CONT", "KILL"}
 """Signals that act on all of an instance, as they would on a container."""
 
@@ -52,7 +54,7 @@ class Watched:
     def signal(self, name: str) -> None:
         """Send the signal, unless it has ended.
 
-        STOP, CONT and KILL go to the whole process group of a child, which leads one.
+        STOP, CONT and KILL go to the whole process group where it leads one, as a child does.
         """
         number = signal.Signals[f"SIG{name}"]
         with self._reaping, contextlib.suppress(ProcessLookupError):
@@ -60,8 +62,43 @@ class Watched:
                 return
             if self._child and name in _WHOLE:
                 os.killpg(self._pid, number)
-            else:
-                signal.pidfd_send_signal(self._handle, number)
+                return
+            if name in _WHOLE:
+                self._tell_group(number)
+            signal.pidfd_send_signal(self._handle, number)
+
+    def _tell_group(self, number: int) -> None:
+        """Send the signal to all others of the group that an adopted process leads, if it does.
+
+        Somebody else waits for it: whenever it ends, its number may become anybody's, and so may
+        its group's once all of that have ended. So none is signalled by number. Each is held first,
+        so that it is one and the same process from then on, and belonged to the group at a moment
+        after which the leader still lived: for so long the number was the leader's.
+
+        The leader stands still meanwhile, unless it is to go on: it neither ends nor starts others.
+        """
+        if number is not signal.SIGCONT:
+            signal.pidfd_send_signal(self._handle, signal.SIGSTOP)
+        told = {self._pid}
+        while new := set(reaper.group(self._pid)) - told:  # until nobody has started one meanwhile
+            told |= new
+            for pid in new:
+                with contextlib.suppress(OSError):  # it has ended, or is another user's
+                    self._tell(pid, number)
+
+    def _tell(self, pid: int, number: int) -> None:
+        handle = os.pidfd_open(pid)
+        try:
+            if pid in reaper.group(self._pid) and self._lives():
+                signal.pidfd_send_signal(handle, number)
+        finally:
+            os.close(handle)
+
+    def _lives(self) -> bool:
+        """Return whether it has not ended yet; a zombie has."""
+        end = select.poll()
+        end.register(self._handle, select.POLLIN)
+        return not end.poll(0)
 
     def wait(self, timeout: float) -> bool:
         """Return whether it has ended within `timeout` seconds."""
