@@ -257,7 +257,7 @@ def waiting(zd) -> list[str]:
 def test_scaling(zd):
     """New connections hold. Kept ones are cut with a task that had some, which is chance."""
     scale_there_and_back(zd, f"new{PAGE},reused=3{PAGE}")
-    zd.expect(dataclasses.replace(UNINTERRUPTED, channels=("new",)))
+    zd.expect(dataclasses.replace(UNINTERRUPTED, channels=("new",), stale=None))
     shop = Shop(zd)
     ends = shop.ends("v1")
     assert len(ends) == 2
@@ -271,7 +271,7 @@ def test_scaling(zd):
 @pytest.mark.topology("swarm_shop", variant="hardened", releases=WORKING)
 def test_scaling_hardened(zd):
     scale_there_and_back(zd, CLIENTS)
-    zd.expect(dataclasses.replace(UNINTERRUPTED, masked=0))
+    zd.expect(dataclasses.replace(UNINTERRUPTED, masked=0, stale=None))
 
 
 @pytest.mark.full
