@@ -41,7 +41,7 @@ ABOVE = {"cli"}
 
 PURE = WORDS | {
     "blame", "history", "judging", "table",
-    "fleet.clock", "records.crew", "records.numbering", "records.sample",
+    "fleet.clock", "records.crew", "records.numbering", "records.sample", "records.shown",
 }  # fmt: skip
 """Neither clock nor IO nor engine: files are read for them by `records.recording`."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from zdtest.records.shown import shown
+
 SHOWN = 5
 """How many witnesses are kept of each kind."""
 
@@ -23,7 +25,7 @@ class Witness:
         """Return it in one line, its time counted from `began`."""
         when = f" at +{self.at - began:.3f} s" if self.at == self.at else ""
         who = f" on {self.instance}" if self.instance else ""
-        return f"{self.id}{when}{who}" + (f", {self.told}" if self.told else "")
+        return shown(f"{self.id}{when}{who}" + (f", {self.told}" if self.told else ""))
 
     def as_json(self, began: float) -> dict[str, object]:
         """Return the fields of verdict.json."""

@@ -11,6 +11,7 @@ from zdtest.judging.interval import rates
 from zdtest.judging.outage import Outage, downtime
 from zdtest.judging.phase import Figures
 from zdtest.percent import between, bound, failing, share
+from zdtest.records.shown import shown
 
 if TYPE_CHECKING:
     from zdtest.judging.verdict import Verdict
@@ -31,7 +32,7 @@ def summary(verdict: Verdict) -> str:
         _writes(verdict),
         verdict.masked.text() if verdict.masked else "",
     ]
-    return "\n".join(line for line in lines if line)
+    return "\n".join(shown(line) for line in lines if line)
 
 
 def _counts(verdict: Verdict) -> list[str]:

@@ -44,6 +44,7 @@ from zdtest.records.marks import marks
 from zdtest.records.memory import Memory
 from zdtest.records.proxylog import ProxyLog
 from zdtest.records.sample import CHANNELS, Mark, Outcome, Sample
+from zdtest.records.shown import shown
 from zdtest.records.unasked import unasked
 
 if TYPE_CHECKING:
@@ -349,7 +350,8 @@ def _read(path: Path) -> tuple[Samples, Mapping[str, Any] | None]:
 
 def _codes(column: Any, words: dict[str, int]) -> NDArray[np.uint16]:
     """Return one batch's words as the codes of `words`, which learns the new ones."""
-    table = [words.setdefault(word, len(words)) for word in column.dictionary.to_pylist()]
+    told = map(shown, column.dictionary.to_pylist())
+    table = [words.setdefault(word, len(words)) for word in told]
     codes: NDArray[np.uint16] = np.array(table, np.uint16)[plain(column.indices, np.uint16)]
     return codes
 
