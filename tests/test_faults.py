@@ -10,10 +10,11 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from namespaces import missing as no_namespaces
 
 from zdtest import faults
 from zdtest.engine import Instance, probe, reaper
@@ -25,7 +26,8 @@ from zdtest.errors import ConfigError, EngineError, FaultError
 from zdtest.faults import Fault, armed, at, plan
 from zdtest.faults.cue import PHASES, Cue
 from zdtest.faults.impaired import Impaired, kind
-from zdtest.faults.netem import available
+from zdtest.faults.netem import Space, available
+from zdtest.faults.netem import _tc as tc
 from zdtest.faults.proof import Heal, look
 from zdtest.records.eventlog import EventLog
 from zdtest.strategies import rolling
@@ -560,6 +562,69 @@ def test_netem_is_added_inside_and_removed(networked: Networked, kernel: Kernel)
     assert "qdisc add dev eth7 root netem delay 100ms 5ms loss 1%" in kernel.file.read_text()
     heal()
     assert not kernel.file.exists()
+
+
+@pytest.mark.skipif(bool(no_namespaces()), reason=no_namespaces())
+def test_the_network_of_an_instance_is_held_whoever_gets_its_pid(tmp_path: Path) -> None:
+    """Real namespaces: what is asked in there is whose it is."""
+    asked = ["readlink", "/proc/self/ns/net"]
+    with an_engine(tmp_path) as engine:
+        one = engine.start("a", ["unshare", "-n", "sleep", "60"])
+        ours = os.readlink("/proc/self/ns/net")
+        its = f"/proc/{one.pid}/ns/net"
+        probe.until("its own", lambda: "" if os.readlink(its) != ours else "ours", timeout=5)
+        theirs = os.readlink(its)
+        space = Space(one, "netem a")
+        inside = ["nsenter", f"--net=/proc/self/fd/{space._handle}", *asked]
+        assert tc(inside, holding=(space._handle,)).strip() == theirs
+        engine.kill(one)
+        assert tc(inside, holding=(space._handle,)).strip() == theirs
+        space.close()
+
+
+def test_netem_of_an_instance_that_has_ended_is_gone_with_it(
+    networked: Networked, kernel: Kernel
+) -> None:
+    heal = faults.netem("a", "100ms").inject(networked)
+    networked.engine.kill(networked.instance("a"))
+    kernel.file.unlink()
+    heal()
+    networked.start("a", "v1")
+
+
+def test_a_network_of_who_got_the_pid_of_an_instance_is_none_of_it(stack: Tiny) -> None:
+    later = replace(stack.instance("a"), began=1)
+    with pytest.raises(FaultError, match=r"^netem a: a has ended$"):
+        Space(later, "netem a")
+
+
+class Working(Tiny):
+    """A balancer with two workers, of which somebody else tells."""
+
+    told: list[list[int]]
+
+    def workers(self) -> list[int]:
+        return self.told.pop(0) if len(self.told) > 1 else self.told[0]
+
+
+def test_who_got_the_pid_of_a_worker_is_not_killed(stack: Tiny) -> None:
+    """It was told of as a worker, and is none any more once it is looked at again."""
+    working = Working(stack.engine)
+    working.roster = stack.roster
+    stranger = stack.engine.start("stranger", ["sleep", "60"])
+    working.told = [[stranger.pid], []]
+    with pytest.raises(FaultError, match=rf"^kill worker: worker {stranger.pid} had ended before$"):
+        faults.kill_worker().inject(working)
+    assert not stack.engine.wait(stranger, 0.2)
+    stack.engine.kill(stranger)
+
+
+def test_who_got_the_pid_of_a_starved_instance_is_pinned_to_nothing(stack: Tiny) -> None:
+    one = stack.instance("a")
+    allowed = os.sched_getaffinity(one.pid)
+    pinned = sys.modules["zdtest.faults.starve"]._pinned
+    assert pinned(replace(one, began=1), {max(allowed)}) == ""
+    assert os.sched_getaffinity(one.pid) == allowed
 
 
 def test_netem_that_no_packet_meets_is_an_error(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from zdtest.engine import Instance, reaper
+from zdtest.engine import Instance
 from zdtest.errors import EngineError, FaultError
-from zdtest.faults.proof import Heal, known, living, proven
+from zdtest.faults.proof import Heal, known, lives, living, proven
 from zdtest.topology import Stack
 
 _WITHIN = 5.0
@@ -45,8 +45,7 @@ def gone(one: Instance, fault: str) -> None:
     """Return once the kernel knows no such process; raises FaultError."""
 
     def missing() -> str:
-        found = reaper.find(one.pid)
-        return f"pid {one.pid} lives" if found and found.began == one.began else ""
+        return f"pid {one.pid} lives" if lives(one) else ""
 
     proven(f"{fault} in effect", missing, within=_WITHIN)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Callable, Sequence
@@ -9,8 +10,9 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from zdtest.duration import seconds
+from zdtest.engine import Instance
 from zdtest.errors import ConfigError, FaultError
-from zdtest.faults.proof import Heal, known, living, proven
+from zdtest.faults.proof import Heal, known, lives, living, proven
 from zdtest.topology import Stack
 
 _WITHIN = 10.0
@@ -53,12 +55,16 @@ class Netem:
         available()
         networked = _networked(stack, self.name)
         one = living(stack, self.instance, self.name)
-        inside = ["nsenter", "-t", str(one.pid), "-n", "tc"]
-        device = ["dev", networked.device(self.instance)]
-        heal = Heal(lambda: self._clear(inside, device))
-        _tc([*inside, "qdisc", "add", *device, "root", "netem", *self._settings()])
+        device = networked.device(self.instance)
+        space = Space(one, self.name)
+        heal = Heal(lambda: self._clear(space, one, device))
         try:
-            proven(f"{self.name} in effect", lambda: _unused(inside, device), within=_WITHIN)
+            space.tc("qdisc", "add", "dev", device, "root", "netem", *self._settings())
+        except FaultError:
+            space.close()
+            raise
+        try:
+            proven(f"{self.name} in effect", lambda: _unused(space, device), within=_WITHIN)
         except FaultError:
             heal()
             raise
@@ -68,10 +74,41 @@ class Netem:
         words = ["delay", f"{self.delay * 1e3:g}ms", f"{self.jitter * 1e3:g}ms"]
         return [*words, "loss", f"{self.loss:g}%"]
 
-    def _clear(self, inside: Sequence[str], device: Sequence[str]) -> None:
-        _tc([*inside, "qdisc", "del", *device, "root"])
-        if "netem" in _tc([*inside, "qdisc", "show", *device]):
-            raise FaultError(f"{self.name} not gone: tc still shows it")
+    def _clear(self, space: Space, one: Instance, device: str) -> None:
+        """Return once tc shows none, or the instance has ended and sends nothing any more."""
+        try:
+            if lives(one):
+                space.tc("qdisc", "del", "dev", device, "root")
+                if "netem" in space.tc("qdisc", "show", "dev", device):
+                    raise FaultError(f"{self.name} not gone: tc still shows it")
+        finally:
+            space.close()
+
+
+class Space:
+    """The network namespace of an instance, held open until `close`.
+
+    A pid may be another's by the time of the heal, and with it the network that would be changed,
+    this machine's own for instance. What is held open stays what it is.
+    """
+
+    def __init__(self, one: Instance, fault: str) -> None:
+        try:
+            self._handle = os.open(f"/proc/{one.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise FaultError(f"{fault}: no network of {one.name}: {error.strerror}") from error
+        if not lives(one):  # had it been another's, it would still be
+            self.close()
+            raise FaultError(f"{fault}: {one.name} has ended")
+
+    def tc(self, *words: str) -> str:
+        """Return what tc prints in there; raises FaultError in one line when it fails."""
+        inside = ["nsenter", f"--net=/proc/self/fd/{self._handle}"]
+        return _tc([*inside, "tc", *words], holding=(self._handle,))
+
+    def close(self) -> None:
+        """Let go of it."""
+        os.close(self._handle)
 
 
 def netem(
@@ -107,16 +144,18 @@ def _networked(stack: Stack, fault: str) -> Networked:
     return stack
 
 
-def _unused(inside: Sequence[str], device: Sequence[str]) -> str:
-    shown = _tc([*inside, "-s", "qdisc", "show", *device])
+def _unused(space: Space, device: str) -> str:
+    shown = space.tc("-s", "qdisc", "show", "dev", device)
     sent = _SENT.search(shown)
     return "" if sent and int(sent[1]) else f"no packet went through netem\n{shown}"
 
 
-def _tc(argv: Sequence[str]) -> str:
+def _tc(argv: Sequence[str], *, holding: Sequence[int] = ()) -> str:
     """Return what the command prints; raises FaultError in one line when it fails."""
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=_WITHIN, check=False)
+        done = subprocess.run(
+            argv, pass_fds=holding, capture_output=True, text=True, timeout=_WITHIN, check=False
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise FaultError(f"{argv[0]} does not run: {error}") from error
     if done.returncode:

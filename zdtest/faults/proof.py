@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from zdtest.engine import Instance, probe
+from zdtest.engine import Instance, probe, reaper
 from zdtest.errors import ConfigError, EngineError, FaultError
 from zdtest.topology import Spares, Stack
 
@@ -98,6 +98,12 @@ def living(stack: Stack, name: str, fault: str) -> Instance:
 
     proven(f"{fault}: a running instance", missing, within=_STARTED)
     return stack.instance(name)
+
+
+def lives(one: Instance) -> bool:
+    """Return whether the main process of the instance lives, and none that got its pid later."""
+    found = reaper.find(one.pid)
+    return found is not None and found.began == one.began
 
 
 class Heal:

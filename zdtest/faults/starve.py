@@ -14,7 +14,7 @@ from zdtest.duration import some
 from zdtest.engine import Engine, Instance
 from zdtest.errors import ConfigError, FaultError
 from zdtest.faults import burn
-from zdtest.faults.proof import Heal, known, living, proven
+from zdtest.faults.proof import Heal, known, lives, living, proven
 from zdtest.topology import Stack
 
 _WITHIN = 5.0
@@ -92,17 +92,19 @@ def starve(instance: str, *, busy: int = 4, most: str | float = "2m") -> Starve:
 def _pinned(one: Instance, cpus: set[int]) -> str:
     """Pin every thread of it to `cpus`; return "" once all that there are, are."""
     wrong = 0
-    for thread in _threads(one.pid):
+    for thread in _threads(one):
         with contextlib.suppress(ProcessLookupError):
             wrong += os.sched_getaffinity(thread) != cpus
             os.sched_setaffinity(thread, cpus)
     return f"{wrong} threads of {one.name} were not on CPU {sorted(cpus)}" if wrong else ""
 
 
-def _threads(pid: int) -> list[int]:
+def _threads(one: Instance) -> list[int]:
+    """Return its threads, none once it has ended, whoever has its pid then."""
+    found: list[int] = []
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        return [int(thread) for thread in os.listdir(f"/proc/{pid}/task")]
-    return []
+        found = [int(thread) for thread in os.listdir(f"/proc/{one.pid}/task")]
+    return found if lives(one) else []
 
 
 def _spare(others: list[Instance], window: float = 0.2) -> str:

@@ -43,7 +43,7 @@ class KillWorker:
         if not before:
             raise FaultError(f"{self.name}: no worker to kill: expected one that takes connections")
         try:
-            os.kill(before[0], signal.SIGKILL)
+            _kill(before[0], working)
         except ProcessLookupError:
             raise FaultError(f"{self.name}: worker {before[0]} had ended before") from None
 
@@ -61,6 +61,17 @@ class KillWorker:
 def kill_worker() -> KillWorker:
     """Return the fault that kills one of the balancer's workers."""
     return KillWorker()
+
+
+def _kill(pid: int, working: Working) -> None:
+    """SIGKILL that worker, never a later process that got its pid; raises ProcessLookupError."""
+    handle = os.pidfd_open(pid)
+    try:
+        if pid not in working.workers():  # it is held: if it is one now, it was that one
+            raise ProcessLookupError
+        signal.pidfd_send_signal(handle, signal.SIGKILL)
+    finally:
+        os.close(handle)
 
 
 def _working(stack: Stack, fault: str) -> Working:
