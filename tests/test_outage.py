@@ -5,7 +5,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from zdtest.judging.outage import availability, brownouts, downtime, episodes, outages
+from zdtest.judging.outage import availability, brownouts, doubted, downtime, episodes, outages
 from zdtest.records.recording import ROW, Samples
 from zdtest.records.sample import CHANNELS, Outcome
 
@@ -289,3 +289,36 @@ def test_the_downtime_of_what_takes_its_time_counts_what_is_certain() -> None:
 
 def test_an_outage_with_an_end_that_was_not_seen_is_open() -> None:
     assert [found(picture)[0].open for picture in ("xx..", "..xx", ".xx.")] == [True, True, False]
+
+
+@settings(database=None, deadline=None, max_examples=200)
+@given(
+    pauses=st.lists(st.floats(0.05, 0.4), min_size=40, max_size=40),
+    took=st.lists(st.floats(0.0, 0.3), min_size=40, max_size=40),
+    begin=st.floats(2.0, 4.0),
+    length=st.floats(0.0, 3.0),
+)
+def test_a_name_that_was_gone_was_gone_for_as_long_as_its_lookups_leave_open(
+    pauses: list[float], took: list[float], begin: float, length: float
+) -> None:
+    """A lookup tells how it was in the midst of it, and requests go by the last that has ended."""
+    asked = np.cumsum(np.array(pauses) + np.array([0.0, *took[:-1]]))
+    known = asked + np.array(took)
+    gone = ((asked + known) / 2 >= begin) & ((asked + known) / 2 < begin + length)
+    due = np.arange(0.0, 20.0, 0.01)
+    last = np.searchsorted(known, due, "right") - 1
+    rows = np.zeros(len(due), ROW)
+    rows["due"] = np.round(due * 1e9)
+    rows["outcome"] = np.where((last >= 0) & gone[np.maximum(last, 0)], Outcome.dns, Outcome.ok)
+    samples = Samples.from_rows(rows)
+    moved = np.flatnonzero(np.diff(gone.astype(int)) != 0) + 1
+    unsure = max((known[moved] - asked[moved - 1]).tolist(), default=0.0)
+    told = doubted(outages(samples, failed(samples), 5.0), 0.0, unsure)
+    for one in told:
+        assert one.min - 1e-6 <= length <= one.max + 1e-6
+        assert downtime(told) == pytest.approx((one.min, one.max))
+
+
+def test_lookups_leave_nothing_open_where_no_name_was_without_an_address() -> None:
+    (one,) = doubted(found(".xxx."), 0.0, 0.1)
+    assert (one.error, one.sooner) == (0.0, 0.0)

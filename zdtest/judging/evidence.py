@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from zdtest.judging import phase, suspect
 from zdtest.judging.ailing import well_since
 from zdtest.judging.ends import Ends
 from zdtest.judging.mixed import mixed
-from zdtest.judging.outage import Outage, availability, outages
+from zdtest.judging.outage import Outage, availability, doubted, outages
 from zdtest.judging.phase import Window
 from zdtest.judging.slo import Slo
 from zdtest.judging.suspect import Suspect
@@ -232,8 +232,8 @@ class Evidence:
         """Return when these were bad, with what the workers' clocks leave uncertain."""
         think = phase.think(self.recording.manifest.get("channels", {}))
         found = outages(self.samples, bad, self.slo.merge, among=among, think=think)
-        error = crew.clock_error(self.recording.trailer)
-        return [replace(one, error=error) for one in found] if error else found
+        trailer = self.recording.trailer
+        return doubted(found, crew.clock_error(trailer), crew.lookup(trailer))
 
     def brownouts(self) -> list[Outage]:
         """Return when replies were ok but slower than promised."""

@@ -20,7 +20,7 @@ answered, to where the last one fell due; one moment is enough where all were un
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -67,6 +67,8 @@ class Outage:
     """No ok sample came after it: `latest` is only the channel's last due time."""
     error: float = 0.0
     """Seconds that each of these moments may be off, where several clocks told them."""
+    sooner: float = 0.0
+    """Seconds by which it may have begun and ended before, where lookups of a name tell of it."""
 
     @property
     def open(self) -> bool:
@@ -81,12 +83,23 @@ class Outage:
     @property
     def min(self) -> float:
         """Seconds it lasted at least."""
-        return max(0.0, self.end - self.by - 2 * self.error)
+        return max(0.0, self.end - self.by - 2 * self.error - self.sooner)
 
     @property
     def max(self) -> float:
         """Seconds it lasted at most, as far as the schedule reaches where an end is open."""
-        return self.latest - self.earliest + 2 * self.error
+        return self.latest - self.earliest + 2 * self.error + self.sooner
+
+
+def doubted(found: Iterable[Outage], error: float, lookup: float) -> list[Outage]:
+    """Return them with what clocks leave uncertain and, where a name had no address, lookups.
+
+    Both are seconds: how far a moment may be off, and how long a name was not looked up at most.
+    """
+    return [
+        replace(one, error=error, sooner=lookup if Outcome.dns.name in one.outcomes else 0.0)
+        for one in found
+    ]
 
 
 def episodes(samples: Samples, bad: Bools, merge: float = MERGE) -> list[Outage]:
@@ -189,8 +202,8 @@ def brownouts(samples: Samples, slow: Bools, merge: float = MERGE) -> list[Outag
 def downtime(found: Sequence[Outage]) -> tuple[float, float]:
     """Return the seconds in at least one outage, at least and at most; overlaps count once."""
     return (
-        covered([(one.by + one.error, one.end - one.error) for one in found]),
-        covered([(one.earliest - one.error, one.latest + one.error) for one in found]),
+        covered([(one.by + one.error, one.end - one.error - one.sooner) for one in found]),
+        covered([(one.earliest - one.error - one.sooner, one.latest + one.error) for one in found]),
     )
 
 

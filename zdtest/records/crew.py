@@ -26,6 +26,11 @@ def named(worker: Mapping[str, Any]) -> str:
     return f"worker{number} ({worker['name']})"
 
 
+def lookup(trailer: Trailer) -> float:
+    """Return the seconds by which a name may have changed before that was found, at most."""
+    return float((trailer or {}).get("lookup_ms", 0.0)) / 1e3
+
+
 def clock_error(trailer: Trailer) -> float:
     """Return the seconds that a moment on file may be off the master's clock, at most."""
     return max((float(one["clock_error_ms"]) for one in carried(trailer)), default=0.0) / 1e3

@@ -11,7 +11,7 @@ import numpy as np
 from zdtest import duration
 from zdtest.blame.masked import Masked
 from zdtest.judging.interval import upper_rate
-from zdtest.judging.outage import Outage, outages
+from zdtest.judging.outage import Outage, doubted, outages
 from zdtest.judging.phase import think
 from zdtest.records import crew
 from zdtest.records.recording import Recording
@@ -113,6 +113,8 @@ def _outages(recording: Recording) -> Iterator[str]:
     passing = np.isin(samples.outcome, (Outcome.ok, Outcome.unsent))
     failed = ~passing & (samples.channel != CHANNELS.index("control"))
     found = outages(samples, failed, think=think(recording.manifest.get("channels", {})))
+    trailer = recording.trailer
+    found = doubted(found, crew.clock_error(trailer), crew.lookup(trailer))
     began = float(samples.due[0])
     yield from (_line(outage, began) for outage in found[:_SHOWN])
     if more := found[_SHOWN:]:
