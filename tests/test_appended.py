@@ -66,6 +66,8 @@ def test_a_file_that_is_moved_away_and_begun_anew_is_read_to_its_end(log):
         log.write_bytes(b"new\n")
         file.write(b"old\n")
     assert watched.new() == b"old\nnew\n"
+    log.unlink()
+    assert watched.new() == b"old\n"
 
 
 def test_a_file_that_is_emptied_is_no_account(log):

@@ -30,7 +30,7 @@ _WALL = 1e9
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Which files are to be copied: "" for none. Raises ConfigError for what cannot be read."""
+    """Which files are to be copied, None for none. Raises ConfigError for what cannot be read."""
 
     proxy_log: Path | None = None
     journal: Path | None = None
@@ -72,18 +72,29 @@ class Appended:
         if size < self.begun:
             raise RecordingError("it was emptied during the run, and what it held is gone")
         parts = [(self._file, self.begun, size - self.begun)]
-        after = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        after = self._begun_anew()
         try:
-            now = os.fstat(after)
-            if (now.st_dev, now.st_ino) != _identity(self._file):
-                parts.append((after, 0, now.st_size))
+            if after is not None:
+                parts.append((after, 0, os.fstat(after).st_size))
             if (whole := sum(length for _, _, length in parts)) > MOST:
                 raise RecordingError(
                     f"{whole / 1e6:.0f} MB came in the run, expected {MOST / 1e6:.0f} MB at most"
                 )
             return b"".join(_read(*part) for part in parts)
         finally:
-            os.close(after)
+            if after is not None:
+                os.close(after)
+
+    def _begun_anew(self) -> int | None:
+        """Return the file that took the place of this one, None where none did."""
+        try:
+            after = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        if _identity(after) != _identity(self._file):
+            return after
+        os.close(after)
+        return None
 
     def close(self) -> None:
         """Let go of the file."""
