@@ -86,7 +86,8 @@ def test_errors_fit_rate_times_window_over_targets(zd, zd_seed):
     seen = [mark.at for mark in recording.marks if mark.name == "app.stopped"]
     windows = list(zip(told, seen, outs, strict=True))
     for begun, dead, out in windows:
-        assert out - begun >= (MISSES - 1) * PERIOD
+        # Of pings a second apart the first may be late by what the machine makes it wait.
+        assert out - begun >= (MISSES - 1) * PERIOD - 0.2
         assert out - dead <= MISSES * PERIOD + 0.2
         inside = (samples.done >= begun) & (samples.due <= out)
         failed = np.count_nonzero(samples.outcome[inside])

@@ -138,7 +138,7 @@ def reboot(zd) -> float:
 @pytest.mark.topology("nginx_switch", variant="hardened", **FAST)
 def test_a_broken_config_hardened(zd):
     with (
-        zd.load(rate=120, channels=CLIENTS, **QUICK),
+        zd.load(rate=400, channels=CLIENTS, **QUICK),
         zd.fault(broken_config()),
         pytest.raises(DeployFailed, match=r"nginx\.conf is broken"),
     ):
