@@ -221,6 +221,25 @@ def test_a_manifest_that_says_what_it_cannot_is_damage_and_no_broken_promise(
     assert "expected" in said
 
 
+def test_a_run_without_a_name_is_damage_as_no_account_would_know_its_requests(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(told | {"run": 1e999}))
+    assert "run inf, expected its name" in refused(capsys, folder)
+
+
+def test_a_page_of_a_damaged_run_is_refused_in_one_line(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["judge", str(folder)]) == 0
+    capsys.readouterr()
+    told = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(told | {"channels": {"new": 5}}))
+    assert main(["report", str(folder)]) == 2
+    assert capsys.readouterr().err.startswith(f"zdtest: damaged {folder}")
+
+
 @pytest.mark.parametrize(
     "line",
     [{"event": "ready"}, {"event": "ready", "t": "soon"}, {"event": "ready", "t": 1, "pid": [1]}],

@@ -240,6 +240,8 @@ def manifest_of(folder: Path) -> Mapping[str, Any]:
     from zdtest.records.recording import manifest
 
     told = manifest(folder)
+    if not isinstance(run := told["run"], str) or not run:
+        raise RecordingError(f"damaged {folder}/manifest.json: run {run!r}, expected its name")
     for name, optional in (("channels", False), ("slo", True)):
         given = told.get(name)
         if not isinstance(given, dict) and not (optional and given is None):
@@ -274,8 +276,6 @@ def keep(verdict: Verdict, folder: Path) -> None:
 
     The verdict is there as a whole, or is the one from before.
     """
-    from zdtest.report import write_report
-
     path, new = folder / "verdict.json", folder / ".verdict.json"
     try:
         with _readable(folder):
@@ -285,10 +285,17 @@ def keep(verdict: Verdict, folder: Path) -> None:
             new.replace(path)
         finally:
             new.unlink(missing_ok=True)
-        with _readable(folder):
-            write_report(folder)
+        draw(folder)
     except OSError as error:
         raise _unwritable(folder, error.strerror) from error
+
+
+def draw(folder: Path) -> Path:
+    """Write ``report.html`` of a judged run and return its path; raises RecordingError."""
+    from zdtest.report import write_report
+
+    with _readable(folder):
+        return write_report(folder)
 
 
 @contextmanager

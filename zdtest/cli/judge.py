@@ -77,11 +77,11 @@ def add_report(verb: argparse.ArgumentParser) -> None:
 
 def report(options: argparse.Namespace) -> int:
     """Draw recorded runs again, or tell of them in a text; those never judged are judged first."""
-    from zdtest.run import judged, manifest_of
+    from zdtest.run import draw, judged, manifest_of
 
     if options.format != "html":
         return _told(options)
-    from zdtest.report import write_index, write_report
+    from zdtest.report import write_index
     from zdtest.results.result import judgement
 
     for folder in options.run:
@@ -96,7 +96,7 @@ def report(options: argparse.Namespace) -> int:
             print(f"not read: {error}")
             damaged = True
             continue
-        print(write_report(folder))
+        print(draw(folder))
     if options.index:
         print(write_index(options.run, options.index))
     return INCONCLUSIVE if damaged else HOLDS
