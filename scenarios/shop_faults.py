@@ -113,6 +113,17 @@ def unready(cluster) -> str:
     return ", ".join(line for line in told if not line.endswith(" Ready"))
 
 
+def update_goes_on(stack) -> None:
+    """The front's update, which had stood still, is completed."""
+    state = ("service", "inspect", "-f", "{{.UpdateStatus.State}}", "front_app")
+
+    def missing() -> str:
+        told = stack.cluster.docker(*state).strip()
+        return "" if told == "completed" else told
+
+    probe.until("the update completed", missing, timeout=90)
+
+
 @dataclass(frozen=True)
 class Unheard:
     """The two workers do not hear each other's gossip; the manager and tasks' data get through."""

@@ -20,6 +20,7 @@ from shop_faults import (
     node_killed,
     product_frozen,
     product_killed,
+    update_goes_on,
 )
 from test_swarm_shop import CLIENTS, PAGE, QUICK, READ
 
@@ -32,6 +33,7 @@ HEALED = dataclasses.replace(UNINTERRUPTED, stale=None)
 # scenarios carry no `causes`.
 # Each answer takes a while, so that who dies has some in hand.
 WORKING = {"v1": {"product": "slow:200"}}
+BUSY = {"v1": {"product": "slow:200", "coupon": "slow:200"}}
 
 
 @pytest.mark.full
@@ -164,19 +166,23 @@ def test_a_node_is_drained_hardened(zd):
 
 @pytest.mark.full
 @pytest.mark.claim("2d", source="002", says="the manager ends in an update, and nobody notices")
-@pytest.mark.topology("swarm_shop", variant="documented", entry=2)
+@pytest.mark.topology("swarm_shop", variant="documented", entry=2, releases=BUSY)
 @pytest.mark.xfail(raises=SloViolation, strict=True, reason="it has tasks as well, like any node")
 def test_the_manager_dies(zd):
-    """Nobody replaces them, and the update stands still. With the manager both go on."""
+    """Nobody replaces them, and the update stands still. With the manager both go on.
+
+    Both may bring the front a task in the same place; then it has three, and the swarm is content.
+    """
     with zd.load(rate=60, channels=f"new{PAGE}", timeout="3s", **QUICK):
         with zd.fault(ManagerKilled(), at="started"):
             with pytest.raises(DeployFailed, match="of the swarm: "):
                 zd.deploy("v2", scripted())
             zd.wait(15)
-        assert zd.stack.cluster.settle(timeout=90)["front_app"] == "completed"
+        update_goes_on(zd.stack)
     shop = Shop(zd)
     assert_stood_still(shop)
-    assert "timeout" in shop.outcomes(shop.failed)
+    # Which of the three it has is chance, and so is whether users then wait, or are told 404.
+    assert shop.failed.sum() > 1
     zd.expect(HEALED)
 
 
@@ -223,10 +229,15 @@ def test_two_nodes_do_not_hear_each_other(zd):
 
 @pytest.mark.full
 @pytest.mark.claim("2d", source="002", says="the same: the edge asks those whom it is told")
-@pytest.mark.topology("swarm_shop", variant="hardened", entry=2, replicas=3)
+@pytest.mark.topology("swarm_shop", variant="hardened", entry=2)
 def test_two_nodes_do_not_hear_each_other_hardened(zd):
-    """Three tasks, two on a node at the most: one of them always is where the edge hears of it."""
+    """Three tasks, two on a node at the most: one of them always is where the edge hears of it.
+
+    The other node has not heard of a new one either, and does not reply to its calls: those wait
+    for a second, and are asked of whoever is on its own.
+    """
     manages_only(zd.stack)
+    zd.stack.scale(3)
     with zd.load(rate=60, channels=CLIENTS, **QUICK), zd.fault(Unheard(), most="3m"):
         zd.deploy("v2", scripted())
         stale = known(zd.stack) - addresses(zd.stack)
