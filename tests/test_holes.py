@@ -19,6 +19,9 @@ from zdtest.records.recording import Recording
 from zdtest.report import write_index, write_report
 from zdtest.report.frame import Frame
 from zdtest.report.headline import figures
+from zdtest.results.overview import markdown
+from zdtest.results.release import Release
+from zdtest.results.result import read_all
 from zdtest.table import Row
 
 UNTIMED = "p99_ratio=none,p99_over=none"
@@ -234,3 +237,16 @@ def test_the_page_tells_of_all_deploys_and_of_the_one_that_failed(tmp_path: Path
     shown = figures(Frame(recording, judge(recording, Slo()).as_json()))
     told = next(one for one in shown if "deploy" in one[0].lower() and "took" in one[0])
     assert told == ("2 deploys took", "4s", "began at 4.000s, b never became ready", True)
+
+
+@pytest.mark.parametrize("end", [9.0, 99.0], ids=["ended", "not ended"])
+def test_so_it_may_where_runs_are_told_side_by_side_and_in_a_release(tmp_path: Path, end: float):
+    told = {"manifest": {"topology": "", "variant": "", "strategy": "command", "test": ""}}
+    folder = synthetic.run(tmp_path / "run", outages=[(8.0, end, "refused", ["new"])], **told)
+    verdict = judge(Recording.read(folder), Slo())
+    (folder / "verdict.json").write_text(json.dumps(verdict.as_json()))
+    (one,), _ = read_all([folder])
+    assert one.open == (end > 20)
+    assert (" or more |" in markdown([one])) == one.open
+    kept = Release.of("v1", [folder]).write(tmp_path / "history")
+    assert [one.open for one in Release.read(kept).results] == [one.open]

@@ -85,6 +85,8 @@ class Way:
     channels: Mapping[str, int]
     downtime: float
     """The most of any run, with its upper bound."""
+    open: bool
+    """Whether in one of them it may have been more."""
     outage: float
     p50: float | None
     p99: float | None
@@ -135,6 +137,7 @@ class Way:
             failed_upper95=upper_rate(failed, requests),
             channels=dict(channels),
             downtime=max(one.downtime[1] for one in runs),
+            open=any(one.open for one in runs),
             outage=max(one.worst for one in runs),
             p50=_median(one.p50[1] for one in runs),
             p99=_median(one.p99[1] for one in runs),
@@ -245,7 +248,7 @@ def _run(one: Result) -> tuple[str, ...]:
         one.run,
         one.test or one.strategy,
         f"{one.failed:,} of {one.requests:,}",
-        _ms(one.downtime[1]) if one.failed else "none",
+        _at_most(one.downtime[1], one.open) if one.failed else "none",
         " → ".join(map(_ms, (*one.p99, one.p99_after))),
         "; ".join(filter(None, whys)),
     )
@@ -286,6 +289,10 @@ def _ms(value: float | None) -> str:
     return "–" if value is None else f"{value:,.1f}"
 
 
+def _at_most(value: float, more: bool) -> str:
+    return f"{_ms(value)} or more" if more else _ms(value)
+
+
 def _s(value: float | None) -> str:
     return "–" if value is None else f"{value:,.2f}"
 
@@ -308,7 +315,7 @@ COLUMNS: tuple[tuple[str, Callable[[Way], str]], ...] = (
     ("runs", lambda way: str(way.runs)),
     ("failed", lambda way: f"{way.failed:,} of {way.requests:,}"),
     ("below, at 95 %", lambda way: bound(way.failed_upper95)),
-    ("downtime ms", lambda way: _ms(way.downtime)),
+    ("downtime ms", lambda way: _at_most(way.downtime, way.open)),
     ("p99 ms, before → in the deploy", lambda way: f"{_ms(way.usual)} → {_ms(way.p99)}"),
     ("mixed ms", lambda way: _ms(way.mixed)),
     ("ready at the least", lambda way: way.lowest),

@@ -236,6 +236,8 @@ def _as(kind: Any, told: Any, what: str) -> Any:
         return tuple(_as(one, value, what) for one, value in zip(each, told, strict=True))
     if isinstance(kind, types.UnionType):
         return None if told is None else _as(args[0], told, what)
+    if isinstance(told, bool) and kind is bool:
+        return told
     if isinstance(told, str) and kind in (str, Path):
         return kind(told)
     number = isinstance(told, (int, float)) and not isinstance(told, bool) and math.isfinite(told)

@@ -85,6 +85,9 @@ class Result:
     """In the quiet time after the deploy."""
     cause: str = ""
     """What the most frequent cause means, in words; of an unknown one what the client saw."""
+    open: bool = False
+    """Whether an outage had begun before the run, or was not over when it ended: it may have lasted
+    longer than at most."""
     expected: tuple[str, ...] = ()
     """The causes that were known beforehand: one of them is to blame for nearly all that failed."""
 
@@ -236,6 +239,7 @@ def _result(folder: Path, manifest: Mapping[str, Any], verdict: Mapping[str, Any
         memory_ratio=_number(memory.get("ratio")),
         p99_after=_number((phases.get("settle") or {}).get("p99_ms")),
         cause=_meaning(verdict["blame"]),
+        open=verdict.get("downtime_open") is True,
         expected=tuple(map(str, manifest.get("causes") or ())),
     )
 
