@@ -7,10 +7,17 @@ import os
 import pty
 import signal
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 from own_stack import LENIENT, ended, serving, until, zdtest
 from test_during import events, marks, measuring, sends, shell, verdict
+
+from zdtest import command, outside
+from zdtest.errors import CommandError
+from zdtest.outside import Outside
+from zdtest.run import run
+from zdtest.scenario import Scenario, Setting
 
 RELOAD = ("--slo", f"{LENIENT},stale=none")
 """The version stays what it is."""
@@ -116,3 +123,21 @@ def write(to, data):
     return _write(to, data)
 os.write = write
 """
+
+
+@pytest.mark.parametrize("commanded", [True, False], ids=["own stack", "topology"])
+def test_a_strategys_command_that_is_no_program_is_no_deploy_that_was_given_up(tmp_path, commanded):
+    script = tmp_path / "deploy.sh"
+    script.write_text("echo deploying; exit 1\n")
+    script.chmod(0o755)
+    at = "http://127.0.0.1:9/"
+    setting = Setting("test", tmp_path, 1, "", url=at)
+    with run(tmp_path / "run") as one:
+        stack = Outside(at, one.engine)
+        raised = stack if commanded else SimpleNamespace(url=at, engine=one.engine)
+        zd = Scenario(setting, outside.at(at), one, raised)
+        with pytest.raises(CommandError, match="Exec format error"):
+            zd.deploy("v2", command([str(script)]))
+    (end,) = [event for event in events(tmp_path / "run") if event["mark"] == "deploy.end"]
+    assert end["never_began"] is True
+    assert "Exec format error" in end["error"]

@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,7 +82,7 @@ def test_after_its_time_limit_it_is_ended(tmp_path):
 
 
 def test_one_that_ignores_the_signal_is_killed(tmp_path, monkeypatch):
-    monkeypatch.setattr("zdtest.command._GRACE", 0.2)
+    monkeypatch.setattr(sys.modules["zdtest.command"], "_GRACE", 0.2)
     one = shell(tmp_path, "trap '' TERM; echo begun; while :; do sleep 0.05; done")
     until(lambda: one.tail() == "begun")
     one.end(signal.SIGTERM)
@@ -92,7 +93,7 @@ def test_one_that_ignores_the_signal_is_killed(tmp_path, monkeypatch):
 @pytest.fixture
 def deaf(tmp_path, monkeypatch) -> Iterator[str]:
     """A command that ignores every signal it can; it ends with the test."""
-    monkeypatch.setattr("zdtest.command._GRACE", 0.3)
+    monkeypatch.setattr(sys.modules["zdtest.command"], "_GRACE", 0.3)
     script, pid = tmp_path / "deaf.sh", tmp_path / "deaf.pid"
     text = "trap '' HUP INT TERM; echo $$ > {}; echo deaf; while :; do sleep 0.05; done\n"
     script.write_text(text.format(pid))

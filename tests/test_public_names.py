@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import zdtest
 
 
@@ -33,3 +36,9 @@ def test_what_a_test_runner_shows_is_the_public_name():
         "zdtest.SloViolation",
         "zdtest.Inconclusive",
     ]
+
+
+def test_the_strategy_command_is_no_module_whatever_was_imported_before():
+    code = "import zdtest.during, zdtest.scenario; from zdtest import command; command(['true'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

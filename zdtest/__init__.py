@@ -5,7 +5,10 @@ The names here are what a scenario needs; none of them loads anything beyond the
 
 from __future__ import annotations
 
+# Before the strategy of that name: whoever imported the module later would put it in its place.
+import zdtest.command  # noqa: F401
 from zdtest.errors import (
+    CommandError,
     ConfigError,
     DeployFailed,
     DeployTimeout,
@@ -32,6 +35,7 @@ from zdtest.strategies import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "CommandError",
     "ConfigError",
     "DeployFailed",
     "DeployTimeout",

@@ -14,7 +14,6 @@ from zdtest.command import Command
 from zdtest.errors import (
     CommandError,
     DeployFailed,
-    DeployTimeout,
     LoadFailed,
     RecordingError,
     ZdError,
@@ -23,7 +22,7 @@ from zdtest.interrupt import Interrupt, Stopped
 from zdtest.judging.slo import Slo
 from zdtest.judging.verdict import Verdict
 from zdtest.progress import Progress
-from zdtest.run import Run, keep, run, verdict
+from zdtest.run import Run, failure, keep, run, verdict
 from zdtest.traffic import Load
 
 
@@ -108,14 +107,12 @@ def during(plan: Plan) -> Finding:
 def _measure(one: Run, plan: Plan, progress: Progress, troubles: list[ZdError]) -> None:
     with one.load(plan.url, plan.load, baseline=plan.baseline, settle=plan.settle):
         one.mark("deploy.begin")
-        about: dict[str, object] = {}
+        about: Mapping[str, object] = {}
         try:
             _deploy(one, plan, progress)
         except (DeployFailed, CommandError) as error:
             troubles.append(error)
-            about["error"] = str(error).partition("\n")[0]
-            about |= {"timed_out": True} if isinstance(error, DeployTimeout) else {}
-            about |= {"never_began": True} if isinstance(error, CommandError) else {}
+            about = failure(error)
         one.mark("deploy.end", **about)
 
 

@@ -20,7 +20,14 @@ from typing import TYPE_CHECKING, Any
 from zdtest import __version__
 from zdtest.engine import Marker, probe
 from zdtest.engine.sampler import FILE, MemorySampler
-from zdtest.errors import EngineError, LoadFailed, RecordingError
+from zdtest.errors import (
+    CommandError,
+    DeployFailed,
+    DeployTimeout,
+    EngineError,
+    LoadFailed,
+    RecordingError,
+)
 from zdtest.records.eventlog import EventLog
 from zdtest.records.host import commit, host
 from zdtest.traffic import Load, Traffic
@@ -197,6 +204,16 @@ def _containers(
     from zdtest.engine.docker import DockerEngine
 
     return DockerEngine(host, docker.address, docker.images, on_event=mark)
+
+
+def failure(error: DeployFailed | CommandError) -> Mapping[str, object]:
+    """Return what ``deploy.end`` tells of it: the fact, and by whom it was not given up."""
+    told: dict[str, object] = {"error": str(error).partition("\n")[0]}
+    if isinstance(error, DeployTimeout):
+        told["timed_out"] = True
+    if isinstance(error, CommandError):
+        told["never_began"] = True
+    return told
 
 
 def create(folder: Path) -> None:

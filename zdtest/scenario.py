@@ -11,9 +11,16 @@ from typing import TYPE_CHECKING
 
 from zdtest import duration, mutant, outside, topology
 from zdtest.engine import Containers, Instance
-from zdtest.errors import ConfigError, DeployFailed, Inconclusive, SloViolation, unknown
+from zdtest.errors import (
+    CommandError,
+    ConfigError,
+    DeployFailed,
+    Inconclusive,
+    SloViolation,
+    unknown,
+)
 from zdtest.judging.slo import Slo
-from zdtest.run import Run, fresh, judged, run
+from zdtest.run import Run, failure, fresh, judged, run
 from zdtest.sending.preflight import path_of, split
 from zdtest.strategies import Strategy, expect_strategy
 from zdtest.topology import Commanded, Emulates, Stack, Topology
@@ -117,7 +124,7 @@ class Scenario:
             yield
 
     def deploy(self, version: str, strategy: Strategy) -> None:
-        """Replace what runs by `version`; raises DeployFailed when the strategy does.
+        """Replace what runs by `version`; raises DeployFailed or CommandError as the strategy does.
 
         A stack of one's own whose replies tell no version has the version "".
         """
@@ -127,8 +134,8 @@ class Scenario:
         self.mark("deploy.begin", version=version, strategy=name)
         try:
             strategy(self.stack, version, self.mark)
-        except DeployFailed as error:
-            self.mark("deploy.end", version=version, error=str(error).partition("\n")[0])
+        except (DeployFailed, CommandError) as error:
+            self.mark("deploy.end", version=version, **failure(error))
             raise
         self.mark("deploy.end", version=version)
         self.version = version
