@@ -214,15 +214,7 @@ def raised(
     nobody has built. Users come in by the node number `entry`; the first one is the manager. Each
     task of the front reserves that share of a node's memory, the document's 100 MB where it is 0.
     """
-    for stack in deploys:
-        if stack not in SERVICES:
-            raise unknown("stack", stack, SERVICES)
-    if not 1 <= replicas <= 6:
-        raise ConfigError(f"replicas {replicas}: expected 1 to 6, two on a node")
-    if entry not in range(1, NODES + 1):
-        raise ConfigError(f"entry {entry}: expected a node, 1 to {NODES}")
-    if not 0 <= reserved <= 1:
-        raise ConfigError(f"reserved {reserved}: expected a share of a node's memory, 0 to 1")
+    _expect(deploys, replicas, entry, reserved)
     images = ("app", "haproxy")
     with swarm(engine, NODES, NAMES, images=images, publish=[80]) as (cluster, history):
         cluster.tag("haproxy", "haproxy:2.6")
@@ -247,6 +239,19 @@ def raised(
         shop.build(version, *(one for one in versions if one != version))
         shop.up(version)
         yield shop
+
+
+def _expect(deploys: Sequence[str], replicas: int, entry: int, reserved: float) -> None:
+    """Raise ConfigError where one of these means nothing here."""
+    for stack in deploys:
+        if stack not in SERVICES:
+            raise unknown("stack", stack, SERVICES)
+    if not 1 <= replicas <= 6:
+        raise ConfigError(f"replicas {replicas}: expected 1 to 6, two on a node")
+    if entry not in range(1, NODES + 1):
+        raise ConfigError(f"entry {entry}: expected a node, 1 to {NODES}")
+    if not 0 <= reserved <= 1:
+        raise ConfigError(f"reserved {reserved}: expected a share of a node's memory, 0 to 1")
 
 
 def _documented(scale: float) -> Mapping[str, object]:
