@@ -21,9 +21,11 @@ def worker(number: int | None, **told: Any) -> dict[str, Any]:
     return {"worker": number, "name": f"host pid {number}", **FINE, **told}
 
 
-def recorded(tmp_path: Path, *workers: dict[str, Any], **plan: Any) -> Recording:
+def recorded(
+    tmp_path: Path, *workers: dict[str, Any], lookup_ms: float = 0.0, **plan: Any
+) -> Recording:
     """Return a made-up run of two workers: the deploy lasts from 6.67 s to 13.33 s."""
-    trailer = {"workers": list(workers)} if workers else {}
+    trailer = {"lookup_ms": lookup_ms, **({"workers": list(workers)} if workers else {})}
     recording = Recording.read(synthetic.run(tmp_path / "r", trailer=trailer, **plan))
     recording.samples.conn[:] = 2 + recording.samples.seq % 2
     return recording
@@ -123,6 +125,26 @@ def test_the_clocks_error_widens_the_bounds_of_an_outage(tmp_path: Path) -> None
     assert high["downtime_min_ms"] == pytest.approx(low["downtime_min_ms"] - 6)
     assert high["downtime_max_ms"] == pytest.approx(low["downtime_max_ms"] + 6)
     assert crew.clock_error({"workers": [worker(0), error]}) == pytest.approx(0.003)
+
+
+def test_what_lookups_leave_open_widens_an_outage_for_want_of_an_address_and_no_other(
+    tmp_path: Path,
+) -> None:
+    outages = [(8.0, 8.5, "dns", ["new"]), (8.0, 8.5, "refused", ["reused"])]
+    sure = judged(recorded(tmp_path / "a", outages=outages, lookup_ms=0.0))
+    unsure = judged(recorded(tmp_path / "b", outages=outages, lookup_ms=120.0))
+    found = {one.channel: one for one in sure.outages}
+    for one in unsure.outages:
+        open = 0.12 if one.channel == "new" else 0.0
+        assert one.min == pytest.approx(found[one.channel].min - open)
+        assert one.max == pytest.approx(found[one.channel].max + open)
+    low, high = (verdict.as_json()["channels"]["new"] for verdict in (sure, unsure))
+    assert high["downtime_min_ms"] == pytest.approx(low["downtime_min_ms"] - 120)
+    assert high["downtime_max_ms"] == pytest.approx(low["downtime_max_ms"] + 120)
+
+
+def test_a_load_that_told_nothing_of_its_lookups_may_have_made_one_a_second() -> None:
+    assert [crew.lookup(told) for told in (None, {}, {"lookup_ms": 110.0})] == [1.0, 1.0, 0.11]
 
 
 def test_a_single_failure_lasted_no_less_than_no_time(tmp_path: Path) -> None:

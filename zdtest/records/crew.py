@@ -7,6 +7,9 @@ from typing import Any
 
 Trailer = Mapping[str, Any] | None
 
+_LOOKUP = 1.0
+"""What is taken where nobody told, as a killed load: names were once looked up every second."""
+
 
 def carried(trailer: Trailer) -> Sequence[Mapping[str, Any]]:
     """Return the workers that carried a stripe of the load, in the order of their numbers."""
@@ -28,7 +31,8 @@ def named(worker: Mapping[str, Any]) -> str:
 
 def lookup(trailer: Trailer) -> float:
     """Return the seconds by which a name may have changed before that was found, at most."""
-    return float((trailer or {}).get("lookup_ms", 0.0)) / 1e3
+    told = (trailer or {}).get("lookup_ms")
+    return _LOOKUP if told is None else float(told) / 1e3
 
 
 def clock_error(trailer: Trailer) -> float:

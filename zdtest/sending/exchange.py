@@ -18,8 +18,9 @@ class Exchange:
     """One request on its way; `finish` of the wire's owner sees it exactly once.
 
     `due`, `sent`, `first` and `done` are nanoseconds on CLOCK_MONOTONIC, 0 while they have not
-    happened. `deadline` is when its time is up. `key` numbers the Idempotency-Key, where it carries
-    one. Its reply's body has to hold one of `texts`, where there are any.
+    happened. `deadline` is when its time is up by its generator's clock, which stands still while
+    the process does. `key` numbers the Idempotency-Key, where it carries one. Its reply's body has
+    to hold one of `texts`, where there are any.
     """
 
     key: int
