@@ -359,7 +359,7 @@ def test_the_judge_sees_a_request_accepted_before_ready(
     journal: Path, release: str, broken: int
 ) -> None:
     port = free_port()
-    app = App(journal, PORT=str(port), BOOT_SECONDS="1.5", RELEASE=release)
+    app = App(journal, PORT=str(port), BOOT_SECONDS="4", RELEASE=release)
     app.port = port
     try:
         while app.refuses():
