@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from zdtest.engine import probe
-from zdtest.errors import EngineError
+from zdtest.errors import EngineError, FaultError
 from zdtest.faults.proof import Heal, proven
 
 FIREWALL = ("INPUT", "-i", "eth0"), ("OUTPUT", "-o", "eth0"), ("FORWARD", "-i", "eth0")
@@ -141,7 +141,11 @@ class Unheard:
         # A chain that a rule leads to is not deleted.
         mended = [*(f"-D {rule}" for rule in rules), "-F UNHEARD", "-X UNHEARD"]
         iptables(there, *cut)
-        proven(f"{self.name} in effect", lambda: undropped(there), within=10)
+        try:
+            proven(f"{self.name} in effect", lambda: undropped(there), within=10)
+        except FaultError:
+            iptables(there, *mended)
+            raise
 
         def heal() -> None:
             iptables(there, *mended)

@@ -149,7 +149,7 @@ def test_a_version_that_is_well_at_first(zd):
 @pytest.mark.full
 @pytest.mark.claim("2c", source="002", says="the same, watched for longer than it takes to see it")
 @pytest.mark.topology(
-    # In a quarter of the times a health check takes longer, by comparison, than the delay reckons.
+    # At a fifth of its times the delay is shorter than health checks that get no shorter than 1 s.
     "swarm_shop",
     variant="hardened",
     scale=0.7,
