@@ -10,12 +10,15 @@ NAMED = "mutant"
 
 
 def pytest_configure() -> None:
-    """Let Ctrl-C reach what the tests start, also where they run behind a shell's ``&``.
+    """Let signals reach what the tests start, also behind a shell's ``&`` and under ``nohup``.
 
-    A shell has its background jobs ignore SIGINT, and all their children inherit that.
+    A shell has its background jobs ignore SIGINT, and nohup a hangup; all their children inherit
+    that. A handler, which they don't inherit, keeps a hangup from ending the tests themselves.
     """
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda number, frame: None)
 
 
 @pytest.hookimpl(trylast=True)

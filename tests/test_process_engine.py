@@ -259,16 +259,21 @@ def adopted(engine: ProcessEngine, tmp_path: Path, start: str) -> Instance:
     up.unlink(missing_ok=True)
     words = f"{start} {sys.executable} {tmp_path}/master.py {tmp_path}/work"
     script = engine.run("script", ["sh", "-c", f"{words} >/dev/null 2>&1 & echo $!"])
-    probe.until("it works", lambda: "" if up.exists() else "not yet", timeout=5)
+    probe.until("it is up", lambda: "" if up.exists() else "not yet", timeout=10)
+    probe.until("it works", lambda: "" if all(works(tmp_path)) else "not yet", timeout=10)
     return engine.adopt("app", int(engine.logs(script)), beside=script, version="v1")
 
 
 def works(tmp_path: Path) -> list[bool]:
     """Return which of its children go on working."""
     files = [tmp_path / f"work-{number}" for number in range(3)]
-    before = [file.stat().st_size for file in files]
+    before = [written(file) for file in files]
     time.sleep(0.2)
-    return [file.stat().st_size > size for file, size in zip(files, before, strict=True)]
+    return [written(file) > size for file, size in zip(files, before, strict=True)]
+
+
+def written(file: Path) -> int:
+    return file.stat().st_size if file.exists() else 0
 
 
 def test_an_adopted_leader_is_frozen_with_all_of_its_group(
@@ -281,7 +286,7 @@ def test_an_adopted_leader_is_frozen_with_all_of_its_group(
     assert works(tmp_path) == [False] * 3
     engine.signal(app, "CONT")
     assert not engine.frozen(app)
-    assert works(tmp_path) == [True] * 3
+    probe.until("it works", lambda: "" if all(works(tmp_path)) else "not yet", timeout=10)
 
 
 def test_an_adopted_leader_is_killed_with_all_of_its_group(
