@@ -37,8 +37,9 @@ def test_rolling(zd):
     # The first request on its connection is told 502 ...
     assert run.statuses(told) == {502}
     assert run.ends(run.ids(told)) == {("SH", "502")}
-    # ... and a later one nothing at all, nor is it written down.
-    assert np.all(run.samples.channel[hushed] == CHANNELS.index("reused"))
+    # ... and a later one nothing at all, nor is it written down; a write may be such a one.
+    kept = [CHANNELS.index(name) for name in ("reused", "write")]
+    assert np.all(np.isin(run.samples.channel[hushed], kept))
     assert not run.logged(run.ids(hushed))
     lost = run.ids(run.failed)
     assert np.count_nonzero(told) >= 2
