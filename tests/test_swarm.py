@@ -613,11 +613,12 @@ def processes(space: str) -> list[int]:
 
 def reapers(run: str) -> list[int]:
     """Return who is still at it: what a swarm's network is may be half gone until then."""
-    return [
-        process.pid
-        for process in reaper.processes()
-        if run.encode() in Path(f"/proc/{process.pid}/cmdline").read_bytes().split(b"\0")
-    ]
+    found = []
+    for process in reaper.processes():
+        with suppress(OSError):  # it ended between the listing and the reading
+            if run.encode() in Path(f"/proc/{process.pid}/cmdline").read_bytes().split(b"\0"):
+                found.append(process.pid)
+    return found
 
 
 def outer_link(pid: int) -> Path:
