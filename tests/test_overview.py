@@ -18,7 +18,7 @@ from zdtest.judging.slo import Slo
 from zdtest.report import write_index, write_report
 from zdtest.report.overview import claims_section
 from zdtest.results.claims import CLAIMS, DOCUMENTS
-from zdtest.results.overview import as_json, claims, markdown, ways
+from zdtest.results.overview import as_json, claims, markdown, unchecked, ways
 from zdtest.results.release import scenario
 from zdtest.results.result import FIELDS, Result, read_all, worst
 from zdtest.run import judged
@@ -109,6 +109,31 @@ def test_a_claim_of_somebody_else_is_listed_in_the_words_of_its_scenario(made: M
     assert (known.claim.id, ours.claim.id, ours.claim.words) == ("4a", "ours", "nobody waits")
     assert ours.verdict("hardened") == "broken"
     assert "claims of others" in claims_section(results, lambda one: "")
+
+
+def test_the_claims_that_no_run_checked_are_named(made: Made) -> None:
+    results, unread = read_all([made("known")])
+    left = [key for key in CLAIMS if key != "4a"]
+    assert [one.id for one in unchecked(results)] == left
+    assert as_json(results, unread)["unchecked"] == left
+    named = f"Not checked by any of these runs: {', '.join(left)}"
+    assert named in markdown(results).splitlines()
+    page = claims_section(results, lambda one: "")
+    assert f"<summary>{named}</summary>" in page
+    assert "<li>2b: an old task stops only once its successor is healthy</li>" in page
+
+
+def test_claims_that_are_all_checked_leave_none_to_name(made: Made) -> None:
+    results, _ = read_all([made(f"run{key}", claim=key) for key in CLAIMS])
+    assert unchecked(results) == []
+    assert "Not checked" not in markdown(results) + claims_section(results, lambda one: "")
+
+
+def test_somebodys_own_runs_owe_the_documents_nothing(made: Made) -> None:
+    results, _ = read_all([made("own", manifest=OWN), made("m", manifest={"mutant": "stop-first"})])
+    assert unchecked(results) == []
+    about = {"claim": {"id": "ours", "source": "handbook", "says": "nobody waits"}}
+    assert unchecked(read_all([made("ours", manifest=about)])[0]) == []
 
 
 def test_a_mutant_says_nothing_about_a_claim_or_a_way(made: Made) -> None:

@@ -8,7 +8,7 @@ from zdtest.report.headline import SIGNS
 from zdtest.report.number import count, html
 from zdtest.results.claims import DOCUMENTS
 from zdtest.results.foreseen import foreseen, told
-from zdtest.results.overview import COLUMNS, VARIANTS, Judged, claims, ways
+from zdtest.results.overview import COLUMNS, UNCHECKED, VARIANTS, Judged, claims, unchecked, ways
 from zdtest.results.result import Result
 
 Link = Callable[[Result], str]
@@ -44,8 +44,17 @@ def claims_section(results: Sequence[Result], link: Link) -> str:
     )
     return (
         f'<section><h2>What the guides claim</h2><p class="note">{note}</p>'
-        f"{_table('Claims', head, rows, 'stacks')}</section>"
+        f"{_table('Claims', head, rows, 'stacks')}{_unchecked(results)}</section>"
     )
+
+
+def _unchecked(results: Sequence[Result]) -> str:
+    left = unchecked(results)
+    if not left:
+        return ""
+    lines = "".join(f"<li>{html(one.id)}: {html(one.words)}</li>" for one in left)
+    ids = ", ".join(html(one.id) for one in left)
+    return f"<details><summary>{UNCHECKED}: {ids}</summary><ul>{lines}</ul></details>"
 
 
 _HEADS = dict(zip(VARIANTS, ("as documented", "hardened"), strict=True))

@@ -178,6 +178,16 @@ def claims(results: Iterable[Result]) -> list[Judged]:
     ]
 
 
+def unchecked(results: Iterable[Result]) -> list[Claim]:
+    """Return the documents' claims of which no run says anything; none where no run is of theirs.
+
+    A run of somebody's own stack has nothing to do with them.
+    """
+    checked = {one.claim.id for one in claims(results)}
+    left = [one for one in CLAIMS.values() if one.id not in checked]
+    return left if len(left) < len(CLAIMS) else []
+
+
 def ways(results: Iterable[Result]) -> list[Way]:
     """Return each way that good releases were deployed on, undisturbed: the best verdicts first."""
     groups: dict[tuple[str, str, str], list[Result]] = {}
@@ -199,6 +209,7 @@ def as_json(results: Sequence[Result], unread: Sequence[str] = ()) -> dict[str, 
     return {
         "schema": 1,
         "claims": [one.as_json() for one in claims(results)],
+        "unchecked": [one.id for one in unchecked(results)],
         "ways": [asdict(one) for one in ways(results)],
         "foreseen": [asdict(one) for one in foreseen(results)],
         "runs": [one.as_json() for one in results],
@@ -223,6 +234,8 @@ def markdown(results: Sequence[Result], unread: Sequence[str] = ()) -> str:
     ]
     heads = ("claim", "what it says", "as documented", "hardened", "why")
     lines = _titled("Claims", heads, judged)
+    if left := unchecked(results):
+        lines += [f"{UNCHECKED}: {', '.join(one.id for one in left)}", ""]
     heads, shows = zip(*COLUMNS, strict=True)
     deployed = [tuple(show(way) for show in shows) for way in ways(results)]
     lines += _titled("Ways to deploy", heads, deployed)
@@ -237,6 +250,10 @@ RUN = (
     *("p99 ms, before → in the deploy → after", "why"),
 )
 """What the columns of the runs are called."""
+
+
+UNCHECKED = "Not checked by any of these runs"
+"""What the claims are called of which none says anything."""
 
 
 def _run(one: Result) -> tuple[str, ...]:
