@@ -3,9 +3,11 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from zdtest.errors import ConfigError
-from zdtest.judging.slo import Slo
+from zdtest.judging.slo import Slo, shown
 
 
 def test_the_default_promises_are_those_of_the_method():
@@ -98,3 +100,17 @@ def test_without_channels_it_speaks_of_all_that_the_run_had_but_control():
     manifest = {"channels": {"new": {}, "write": {}, "control": {}}}
     assert Slo().spoken(manifest) == ("new", "write")
     assert Slo(channels=("slow",)).spoken(manifest) == ("slow",)
+
+
+@settings(database=None, deadline=None)
+@given(st.floats(0, 1e18))
+def test_a_time_that_is_promised_is_told_so_that_it_can_be_promised_again(value: float):
+    assert Slo.parse(f"converge={shown('converge', value)}").converge == value
+
+
+def test_a_promise_of_minutes_is_told_beside_the_default():
+    told = Slo.parse("converge=2m,downtime=3m,longest_outage=150s,slow=125.25s").changes()
+    assert told == (
+        "promised: slow=125.25s (default 1s), converge=2m00s (default 0ms), "
+        "longest_outage=2m30s (default none), downtime=3m00s (default none)"
+    )

@@ -1,14 +1,16 @@
-"""Times are written ``250ms``, ``1.5s`` or ``2m``, with their unit, and held as float seconds."""
+"""Times are written ``250ms``, ``1.5s``, ``2m`` or ``2m05s``, and held as float seconds."""
 
 from __future__ import annotations
 
 import math
 import re
+from decimal import Decimal
 
 from zdtest.errors import ConfigError
 
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _WRITTEN = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h)")
+_MINUTES = re.compile(r"(\d+)m([0-5]?\d(?:\.\d+)?)s")
 
 
 def seconds(written: str | float, *, what: str = "duration") -> float:
@@ -16,14 +18,20 @@ def seconds(written: str | float, *, what: str = "duration") -> float:
 
     Raises ConfigError naming `what` when it is not a finite duration of zero or more.
     """
-    if isinstance(written, (int, float)):
-        if math.isfinite(written) and written >= 0:
-            return float(written)
-    elif match := _WRITTEN.fullmatch(written.strip()):
-        return float(match[1]) * _UNITS[match[2]]
-    raise ConfigError(
-        f"{what} {written!r}: expected a time with its unit, such as 250ms, 1.5s or 2m"
-    )
+    value = _read(written.strip()) if isinstance(written, str) else float(written)
+    if not (math.isfinite(value) and value >= 0):
+        raise ConfigError(
+            f"{what} {written!r}: expected a time with its unit, such as 250ms, 1.5s or 2m"
+        )
+    return value
+
+
+def _read(text: str) -> float:
+    """Return the text in seconds, NaN where it is no time."""
+    if match := _MINUTES.fullmatch(text):
+        return float(match[1]) * _UNITS["m"] + float(match[2])
+    match = _WRITTEN.fullmatch(text)
+    return float(match[1]) * _UNITS[match[2]] if match else math.nan
 
 
 def some(written: str | float, *, what: str = "duration") -> float:
@@ -34,9 +42,19 @@ def some(written: str | float, *, what: str = "duration") -> float:
 
 
 def written(value: float) -> str:
-    """Return seconds as a person writes them, three significant digits or more."""
+    """Return seconds as a person writes them, three significant digits or more.
+
+    Whatever it is, `seconds` reads it.
+    """
     if value < 0.9995:
-        return f"{value * 1e3:.3g}ms" if value < 0.0995 else f"{value * 1e3:.0f}ms"
-    if value < 120:
+        told = f"{value * 1e3:.3g}" if value < 0.0995 else f"{value * 1e3:.0f}"
+        return f"{plain(told)}ms"
+    if value < 119.95:
         return f"{value:.3g}s" if value < 9.995 else f"{value:.1f}s"
-    return f"{int(value // 60)}m{value % 60:02.0f}s"
+    minutes, rest = divmod(round(value), 60)
+    return f"{minutes}m{rest:02d}s"
+
+
+def plain(number: float | str) -> str:
+    """Return every digit of the number, and no power of ten."""
+    return f"{Decimal(str(number)):f}".removesuffix(".0")

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from zdtest.duration import seconds, written
+from zdtest.duration import plain, seconds, written
 from zdtest.errors import ConfigError, unknown
 from zdtest.records.sample import CHANNELS
 
@@ -171,9 +171,9 @@ def shown(name: str, value: float | None) -> str:
     if value is None:
         return "none"
     if name not in _DURATIONS:
-        return f"{value!r}".removesuffix(".0")
+        return plain(value)
     short = written(value)
-    return short if seconds(short) == value else f"{value!r}s"
+    return short if seconds(short) == value else f"{plain(value)}s"
 
 
 def _value(name: str, given: Any) -> Any:
