@@ -10,6 +10,7 @@ import pandas as pd
 
 from zdtest.records.sample import CHANNELS
 from zdtest.report.frame import Frame, bins
+from zdtest.report.tally import QUANTILES, levels
 
 _STEPS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 
@@ -44,11 +45,12 @@ def latency(frame: Frame, wide: float) -> pd.DataFrame:
     waited, at = frame.waited_ms[served], frame.at[served]
     edges = np.arange(0, frame.length + wide, wide)
     cuts = np.searchsorted(bins(at, wide), np.arange(len(edges)))
-    table = np.full((len(edges) - 1, 3), np.nan)
+    names = ["p50", "p99", "max"]
+    table = np.full((len(edges) - 1, len(names)), np.nan)
     for row, (low, high) in enumerate(itertools.pairwise(cuts)):
         if len(part := waited[low:high]):
-            table[row] = np.percentile(part, [50, 99, 100], method="inverted_cdf")
-    return pd.DataFrame(table, index=edges[:-1] + wide / 2, columns=["p50", "p99", "max"])
+            table[row] = levels(part, (QUANTILES[name] for name in names))
+    return pd.DataFrame(table, index=edges[:-1] + wide / 2, columns=names)
 
 
 def lane(frame: Frame, channel: str, columns: int) -> pd.DataFrame:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,7 +31,8 @@ def outcomes(frame: Frame) -> pd.DataFrame:
     return counts
 
 
-QUANTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p99.9": 99.9, "max": 100.0}
+QUANTILES = {"p50": 500, "p90": 900, "p99": 990, "p99.9": 999, "max": 1000}
+"""In thousandths: by a binary fraction the rank of p99.9 would be one too high at 1000 replies."""
 
 
 def percentiles(frame: Frame, channels: Sequence[str] = ()) -> pd.DataFrame:
@@ -46,8 +48,8 @@ def percentiles(frame: Frame, channels: Sequence[str] = ()) -> pd.DataFrame:
             mine = _is(channel, of) if of else np.ones(len(chosen), np.bool_)
             waited = frame.waited_ms[chosen[mine & frame.timed[chosen]]]
             counts = {"requests": mine.sum(), "failed": (mine & failed).sum()}
-            levels = dict(zip(QUANTILES, _levels(waited), strict=True))
-            rows.append({"channel": of, "phase": name, **counts, **levels})
+            found = dict(zip(QUANTILES, levels(waited, QUANTILES.values()), strict=True))
+            rows.append({"channel": of, "phase": name, **counts, **found})
     table = pd.DataFrame(rows)
     if not channels:
         return table.drop(columns="channel")
@@ -58,11 +60,14 @@ def _is(channel: NDArray[np.uint8], name: str) -> NDArray[np.bool_]:
     return np.asarray(channel == CHANNELS.index(name))
 
 
-def _levels(waited: NDArray[np.float32]) -> list[float]:
-    if not len(waited):
-        return [float("nan")] * len(QUANTILES)
-    levels = np.percentile(waited, list(QUANTILES.values()), method="inverted_cdf")
-    return [float(level) for level in levels]
+def levels(values: NDArray[np.float32], thousandths: Iterable[int]) -> list[float]:
+    """Return these quantiles of the values, each its nearest rank; NaN of no values."""
+    thousandths = list(thousandths)
+    if not len(values):
+        return [math.nan] * len(thousandths)
+    ranks = [max(1, -(-each * len(values) // 1000)) for each in thousandths]
+    ordered = np.partition(values, [rank - 1 for rank in ranks])
+    return [float(ordered[rank - 1]) for rank in ranks]
 
 
 def worst_windows(frame: Frame, wide: float = 0.1, top: int = 5) -> pd.DataFrame:
