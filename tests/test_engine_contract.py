@@ -43,7 +43,7 @@ class Bench:
 
     def raised(self, tidy: ExitStack) -> Engine:
         def hear(name: str, /, **about: object) -> None:
-            self.events.append((name, about))
+            self.events.append((name, {"happened": time.monotonic(), **about}))
 
         host = tidy.enter_context(ProcessEngine(self.run_id, self.folder, on_event=hear))
         if not self.docker:
@@ -63,7 +63,11 @@ class Bench:
         return left
 
     def told(self, *names: str) -> list[tuple[str, object]]:
-        return [(name, about.get("instance")) for name, about in self.events if name in names]
+        """Who was said to do these, in the order in which it came to be."""
+        # What an engine of containers says is heard by a thread, after the end itself at times.
+        said = [(name, about) for name, about in self.events if name in names]
+        said.sort(key=lambda one: (one[1]["happened"], names.index(one[0])))
+        return [(name, about.get("instance")) for name, about in said]
 
 
 @pytest.fixture(params=KINDS)
@@ -102,7 +106,7 @@ def journal(engine: Engine) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
-def until(what: str, done: Any, timeout: float = 5.0) -> None:
+def until(what: str, done: Any, timeout: float = 20.0) -> None:
     probe.until(what, lambda: "" if done() else "not yet", timeout=timeout)
 
 
@@ -138,7 +142,7 @@ def test_sigterm_is_told_and_the_app_ends_in_its_own_way(engine: Engine, bench: 
     one = serving(engine, shutdown="graceful", drain_seconds=0.2)
     engine.stop(one, grace=10)
     assert engine.fate(one) == "exited 0"
-    until("the end is told", lambda: bench.told("app.stopped"))
+    until("both are told", lambda: len(bench.told("app.term", "app.stopped")) == 2)
     assert bench.told("app.started", "app.term", "app.stopped") == [
         ("app.started", "a"),
         ("app.term", "a"),
@@ -168,7 +172,7 @@ def test_kill_is_at_once_and_its_output_stays(engine: Engine) -> None:
 
 def test_what_ends_by_itself_tells_how_and_what_it_said(engine: Engine, bench: Bench) -> None:
     one = engine.start("short", ["sh", "-c", "echo said; exit 3"], version="v1")
-    assert engine.wait(one, 5)
+    assert engine.wait(one, 20)
     assert engine.fate(one) == "exited 3"
     assert engine.logs(one) == "said"
     until("the end is told", lambda: bench.told("app.stopped"))
@@ -184,9 +188,9 @@ def test_one_that_never_becomes_ready_is_an_error_with_its_output(engine: Engine
 
 def test_a_restart_is_another_instance_with_output_of_its_own(engine: Engine) -> None:
     first = engine.start("app", ["sh", "-c", "echo one"])
-    assert engine.wait(first, 5)
+    assert engine.wait(first, 20)
     second = engine.start("app", ["sh", "-c", "echo two"])
-    assert engine.wait(second, 5)
+    assert engine.wait(second, 20)
     assert first != second
     assert (engine.logs(first), engine.logs(second)) == ("one\ntwo", "two")
 
@@ -198,7 +202,7 @@ def test_frozen_answers_nothing_until_it_is_thawed(engine: Engine) -> None:
     assert "timed out" in str(probe.ask(PORTS[one], "/ready", timeout=0.3))
     engine.signal(one, "CONT")
     until("thawed", lambda: not engine.frozen(one))
-    assert isinstance(probe.ask(PORTS[one], "/ready"), probe.Reply)
+    assert isinstance(probe.ask(PORTS[one], "/ready", timeout=10), probe.Reply)
 
 
 def test_what_is_executed_beside_an_instance_prints_or_fails(engine: Engine) -> None:
@@ -248,6 +252,22 @@ def test_an_error_in_the_context_goes_on_and_nothing_is_left(bench: Bench) -> No
     with pytest.raises(ZeroDivisionError):
         failing()
     assert bench.left() == []
+
+
+@pytest.mark.docker
+def test_that_it_was_told_to_end_is_told_though_it_is_heard_after_the_end(
+    docker: Docker, tmp_path: Path
+) -> None:
+    bench = Bench("docker", f"test-{uuid.uuid4().hex[:8]}", tmp_path, docker)
+    with ExitStack() as tidy:
+        engine: Any = bench.raised(tidy)
+        one = serving(engine)
+        with engine._known:  # whoever hears what the engine says is held up
+            engine.stop(one, grace=20)
+            until("its end is told", lambda: bench.told("app.stopped"))
+            assert not bench.told("app.term")
+        until("both are told", lambda: bench.told("app.term"))
+        assert bench.told("app.term", "app.stopped") == [("app.term", "a"), ("app.stopped", "a")]
 
 
 @pytest.mark.docker

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import threading
@@ -14,6 +15,9 @@ from typing import Any
 
 from docker.errors import APIError, DockerException
 from requests.exceptions import RequestException
+
+LATE = 0.25
+"""Seconds by which an engine may say later that it sent a signal than it ended who got it."""
 
 _DRAINED_WITHIN = 5.0
 _STEP = 0.005
@@ -39,6 +43,8 @@ class Contained:
         """As its engine counts, which may be in a container itself."""
         self._on_end = on_end
         self._fate = ""
+        self.ended = math.inf
+        """When it ended, seconds on CLOCK_MONOTONIC."""
         self._ended = threading.Event()
         since = _before(state)
         self._log = threading.Thread(target=self._copy, args=(log, since), daemon=True)
@@ -85,7 +91,7 @@ class Contained:
                 end.poll()
             finally:
                 os.close(handle)
-        at = time.monotonic()
+        self.ended = at = time.monotonic()
         self._fate = self._exit()
         self._log.join(_DRAINED_WITHIN)
         self._ended.set()

@@ -35,7 +35,7 @@ from zdtest.engine import (
     remains,
     silent,
 )
-from zdtest.engine.contained import Contained
+from zdtest.engine.contained import LATE, Contained
 from zdtest.engine.daemon import compose
 from zdtest.engine.dockerevents import DockerEvents
 from zdtest.engine.images import Image, Images
@@ -236,9 +236,10 @@ class DockerEngine:
             return self._watch(container, pid, name, version, Nested, happened=began)
 
     def told_to_end(self, instance: Instance, happened: float) -> None:
-        """Note that SIGTERM was sent to it then, seconds on CLOCK_MONOTONIC, by somebody else."""
-        if not self.fate(instance):
-            self._event("term", instance, happened=happened)
+        """Note that somebody sent it SIGTERM then, seconds on CLOCK_MONOTONIC; it may be gone."""
+        ended = self._contained[instance].ended
+        if happened < ended + LATE:
+            self._event("term", instance, happened=min(happened, ended))
 
     def container(self, instance: Instance) -> str:
         """Return the name by which ``docker`` knows the instance's container."""

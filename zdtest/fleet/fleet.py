@@ -76,6 +76,8 @@ class Fleet:
         self._parts = {
             member.id: Part(member, Stripe(index, count)) for index, member in enumerate(members)
         }
+        self._missed: set[Part] = set()
+        """Of whom it has been said that nothing is heard."""
         self._chores = Chores()
         self._began = self._stopped = 0
         self._closing, self._closed = Latch(), Latch()
@@ -158,10 +160,12 @@ class Fleet:
             self._send("zd_ping", part, began=began, sent=now_ns())
 
     def _watch(self) -> None:
-        """Say who has fallen silent; the trailer will tell what became of it."""
+        """Say once who has fallen silent; the trailer will tell what became of it."""
         for part in self._all:
-            silent = now_ns() - part.member.heard
-            if _SILENT_NS < silent <= _SILENT_NS + 1_000_000_000:
+            if part.account is not None or now_ns() - part.member.heard <= _SILENT_NS:
+                self._missed.discard(part)
+            elif part not in self._missed:
+                self._missed.add(part)
                 name = f"worker {part.stripe.index} ({part.member.name})"
                 print(f"zdtest: not heard of {name} for 3 s", file=sys.stderr, flush=True)
 
