@@ -66,11 +66,23 @@ def run(place: Target | int, spec: str, **options: Any) -> Iterator[Run]:
         gevent.sleep(0)
 
 
-def complete(one: Run, seconds: float) -> None:
+def went(one: Run, seconds: float) -> tuple[int, int]:
+    """Let the schedule go on for so long; return how many nanoseconds it did at least, at most.
+
+    A busy machine sleeps longer than it is asked to.
+    """
     one.generator.start(one.lanes)
     gevent.sleep(seconds)
+    least = now_ns() - one.generator.began
     one.generator.stop()
+    return least, now_ns() - one.generator.began
+
+
+def complete(one: Run, seconds: float) -> tuple[int, int]:
+    """Do that, and return it once nothing is on its way."""
+    lasted = went(one, seconds)
     until(lambda: not one.generator.on_the_way)
+    return lasted
 
 
 NOWHERE = Target("nowhere.invalid", 80, tls=False)
@@ -79,11 +91,11 @@ NOWHERE = Target("nowhere.invalid", 80, tls=False)
 
 def test_each_channel_is_evenly_spaced_at_its_own_rate_behind_its_own_phase() -> None:
     with run(NOWHERE, "new=3,reused=1", rate=400) as one:
-        complete(one, 0.5)
+        least, most = complete(one, 0.5)
     phases = []
     for name, interval in ((name, 1e9 / one_rate(one, name)) for name in ("new", "reused")):
         due = one.due(name)
-        assert len(due) == pytest.approx(0.48e9 / interval, abs=6)
+        assert least / interval - 1 <= len(due) <= most / interval + 1
         phases.append(due[0] / interval)
         expected = (np.arange(len(due)) + one_phase(one, name)) * interval
         assert np.abs(due - expected).max() <= 1
@@ -131,27 +143,28 @@ def test_a_stall_of_our_own_is_no_timeout_of_the_servers() -> None:
 def test_what_fell_due_in_a_stall_is_sent_at_once_with_the_due_time_it_had() -> None:
     with run(NOWHERE, "new", rate=500) as one:
         one.generator.start(one.lanes)
-        gevent.sleep(0.1)
-        begin = now_ns()
-        time.sleep(0.2)
-        end = now_ns()
-        gevent.sleep(0.1)
+        late = []
+        for _ in range(3):
+            gevent.sleep(0.1)
+            begin = now_ns()
+            time.sleep(0.2)
+            end = now_ns()
+            until(lambda end=end: one.ended and one.ended[-1].due > end)
+            missed = [each for each in one.ended if begin < each.due < end]
+            assert len(missed) == pytest.approx((end - begin) / 2_000_000, abs=1)
+            assert all(each.done >= end for each in missed)
+            late.append(max(each.done for each in missed) - end)
         one.generator.stop()
-        missed = [each for each in one.ended if begin < each.due < end]
-        assert len(missed) == pytest.approx(100, abs=2)
-        assert all(each.done >= end for each in missed)
-        assert max(each.done for each in missed) < end + 50_000_000
+        # The machine itself may stand still once more after one of them.
+        assert min(late) < 50_000_000
         assert np.abs(np.diff(one.due("new")) - 2_000_000).max() <= 1
 
 
 def test_a_reply_that_stalls_delays_no_other_request() -> None:
     with ScriptedServer(is_silent) as server, run(server.port, "new,reused", rate=200) as one:
-        one.generator.start(one.lanes)
-        gevent.sleep(0.5)
+        least, most = (sum(x.due_before(each) for x in one.lanes) for each in went(one, 0.5))
         waiting = [each for lane in one.lanes for each in lane.waiting]
-        # However long that was: a busy machine sleeps longer.
-        slept = now_ns() - one.generator.began
-        assert len(waiting) == pytest.approx(sum(x.due_before(slept) for x in one.lanes), abs=5)
+        assert least <= len(waiting) <= most
         assert len(waiting) > 80
         assert not one.ended
         late = [each.sent - each.due for each in waiting if each.sent]
@@ -164,7 +177,7 @@ def test_time_runs_out_at_each_channels_own_limit() -> None:
         ScriptedServer(is_silent) as server,
         run(server.port, "new,slow~200ms", rate=100, timeout=0.1) as one,
     ):
-        complete(one, 0.2)
+        complete(one, 2.0)  # so long that a moment in which the machine stands still is not most
         for name, limit in (("new", 0.1), ("slow", 0.3)):
             took = [each.done - each.due for each in one.ended if each.channel.spec.name == name]
             assert min(took) >= limit * 1e9
@@ -205,7 +218,13 @@ def test_an_idle_connection_rests_as_long_as_it_is_told() -> None:
     with ScriptedServer(answers) as server, run(server.port, "idle", rate=50) as one:
         lane = one.lanes[0]
         lane.parked = lane.pool.most = 10
-        complete(one, 0.6)
+        # Each is answered before the next one is sent, however slow the machine is.
+        one.generator.start(one.lanes, now_ns() + 3600 * 10**9)
+        for seq in range(30):
+            exchange = lane.exchange(b"r", seq, lane.due(), now_ns())
+            lane.slot += 1
+            lane.send(exchange)
+            until(lambda exchange=exchange: exchange.outcome is not None)
     by_line: dict[int, list[int]] = {}
     for each in sorted(one.ended, key=_seq):
         by_line.setdefault(each.conn, []).append(each.due)
@@ -225,6 +244,7 @@ def test_what_is_sent_carries_its_id() -> None:
 
     with ScriptedServer(script) as server, run(server.port, "write", rate=50) as one:
         complete(one, 0.1)
+    heard.sort(key=lambda head: head.rpartition(b": ")[2])  # two at once may be heard in any order
     assert heard[0].startswith(b"POST / HTTP/1.1\r\nHost: 127.0.0.1:")
     assert b"\r\nX-Request-ID: r-00000000" in heard[0]
     assert b"\r\nContent-Length: 2\r\n" in heard[0]
@@ -235,7 +255,7 @@ def test_more_connections_than_files_are_our_own_failure() -> None:
     with ScriptedServer(is_silent) as server, run(server.port, "new", rate=200) as one:
         one.generator._most = 5
         one.generator.start(one.lanes)
-        gevent.sleep(0.2)
+        until(lambda: len(one.ended) > 20)
         assert len(one.wire.lines) == 5
         assert {each.outcome for each in one.ended} == {Outcome.unsent}
 
@@ -274,10 +294,10 @@ def test_a_rate_beyond_reach_is_not_reached() -> None:
             time.sleep(0.0001),
             one.wire.open(exchange),
         )[1]
-        complete(one, 0.3)
+        least, most = complete(one, 0.3)
         account = one.generator.account()
     assert account["reached_rate"] < 0.1 * account["offered_rate"]  # type: ignore[operator]
-    assert account["scheduled"] == pytest.approx(56_000, rel=0.1)
+    assert least // 5_000 - 1 <= account["scheduled"] <= most // 5_000 + 1  # type: ignore[operator]
 
 
 def wakes(rate: float, monkeypatch: pytest.MonkeyPatch) -> list[int]:
