@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import re
 import uuid
 from collections.abc import Callable, Iterator
@@ -50,7 +51,7 @@ def raised(docker: Docker, tmp_path: Path) -> Iterator[Raise]:
 
 def at(stack: Any) -> tuple[str, str]:
     """The version and the colour that answer users now."""
-    reply = probe.ask(int(stack.url.rpartition(":")[2]), "/api")
+    reply = probe.ask(int(stack.url.rpartition(":")[2]), "/api", timeout=10)
     assert isinstance(reply, probe.Reply), reply
     return reply.version, re.findall('"deploy":"([a-z]+)"', reply.body)[0]
 
@@ -177,11 +178,24 @@ def test_hardened_deploys_one_at_a_time(raised: Raise) -> None:
     stack = raised("hardened")
     lock = str(stack.folder / "deploy.lock")
     holder = stack.engine.host.start("holder", ["flock", lock, "sleep", "60"])
-    probe.until("the lock held", lambda: "" if Path(lock).exists() else "no lock", timeout=5)
+    # Its file is there before it is locked.
+    probe.until("the lock held", lambda: "" if held(lock) else "no lock", timeout=20)
     assert "another deploy is under way" in refused(stack)
     stack.engine.host.kill(holder)
     stack.deploy("v2", silent, timeout=60)
     assert at(stack) == ("v2", "green")
+
+
+def held(lock: str) -> bool:
+    """Return whether somebody has the lock."""
+    if not Path(lock).exists():
+        return False
+    with open(lock) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 @pytest.mark.docker
@@ -203,7 +217,7 @@ def test_documented_restarts_as_what_was_delivered_last(raised: Raise) -> None:
     stack.deliver("v2")
     assert at(stack) == ("v1", "blue")
     stack.restart("blue")
-    probe.until("v2", lambda: "" if version(stack) == "v2" else version(stack), timeout=10)
+    probe.until("v2", lambda: "" if version(stack) == "v2" else version(stack), timeout=30)
 
 
 def version(stack: Any) -> str:
