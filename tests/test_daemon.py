@@ -91,7 +91,10 @@ def left(one: Private) -> str:
 def bridges(one: Private) -> list[str]:
     """Return the interfaces of networks that it ever had."""
     noted = one.data / "root" / "network" / "files" / "local-kv.db"
-    names = re.findall(rb"br-[0-9a-f]{12}", noted.read_bytes()) if noted.exists() else []
+    try:
+        names = re.findall(rb"br-[0-9a-f]{12}", noted.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):  # before it has any, and once it has ended
+        names = []
     return sorted({name.decode() for name in names} & set(os.listdir("/sys/class/net")))
 
 
@@ -224,7 +227,7 @@ def test_nothing_is_left_thirty_seconds_after_its_only_user_was_killed(own):
 @pytest.mark.docker
 def test_one_whose_user_was_killed_before_it_was_up_ends_as_well(own):
     with user(own) as owner:
-        until("it starts", lambda: "" if daemons(own) else "no daemon", timeout=10)
+        until("it starts", lambda: "" if daemons(own) else "no daemon", timeout=30)
         owner.kill()
     until("nothing is left", lambda: left(own), timeout=30)
 
@@ -285,7 +288,7 @@ def stranger() -> Iterator[Callable[..., int]]:
 
 
 def test_who_only_looks_into_its_folder_is_not_ended_with_it(tmp_path, stranger, monkeypatch):
-    monkeypatch.setattr(keeper, "ENDED_WITHIN", 0.5)
+    monkeypatch.setattr(keeper, "ENDED_WITHIN", 60.0)
     folder, data = tmp_path / "folder", tmp_path / "data"
     (folder / "exec").mkdir(parents=True)
     (folder / "exec" / "note").write_text("mine\n")
@@ -294,7 +297,7 @@ def test_who_only_looks_into_its_folder_is_not_ended_with_it(tmp_path, stranger,
     until("both run", lambda: "" if len(named(folder)) == 2 else "not yet", timeout=5)
     began = time.monotonic()
     keeper.Engine(folder, data).outlive()
-    assert time.monotonic() - began < 0.4
+    assert time.monotonic() - began < 30
     assert {reads, claims} <= {one.pid for one in reaper.processes()}
 
 
