@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -83,13 +84,30 @@ def grows(engine: ProcessEngine, tmp_path: Path) -> Begin:
 def test_a_process_that_grows_by_50_mb_is_seen_to(
     engine: ProcessEngine, grows: Begin, tmp_path: Path
 ) -> None:
+    idles(engine)
     one = grows()
-    small = sampled(tmp_path)["a"]
+    small = sampled(tmp_path)
     with (tmp_path / "grow").open("w"):
         said(engine, one, "grown")
-        large = sampled(tmp_path)["a"]
-    assert 1 * MB < small < 30 * MB
-    assert large - small == pytest.approx(GROWN, rel=0.02)
+        large = sampled(tmp_path)
+    assert 1 * MB < small["a"] < 30 * MB
+    assert beyond(large) - beyond(small) == pytest.approx(GROWN, rel=0.02)
+
+
+def idles(engine: ProcessEngine) -> None:
+    """Start one that does nothing: its share of what all have, as many as there are, is theirs."""
+    argv = [sys.executable, "-c", "print('up', flush=True); import time; time.sleep(600)"]
+    said(engine, engine.start("idle", argv, version="v1"), "up")
+
+
+def beyond(told: dict[str, int | None], processes: int = 1) -> int:
+    """Return what `a`, so many processes, holds beyond what one holds that does nothing.
+
+    Whenever another interpreter starts or ends anywhere, each one's share changes.
+    """
+    assert told["a"] is not None
+    assert told["idle"] is not None
+    return told["a"] - processes * told["idle"]
 
 
 def test_what_its_children_hold_is_its_own_as_well(
@@ -98,12 +116,13 @@ def test_what_its_children_hold_is_its_own_as_well(
     parent = (
         f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {GROWS!r}, sys.argv[1]])"
     )
+    idles(engine)
     one = grows(script=parent)
-    small = sampled(tmp_path)["a"]
+    small = sampled(tmp_path)
     with (tmp_path / "grow").open("w"):
         said(engine, one, "grown")
-        large = sampled(tmp_path)["a"]
-    assert large - small == pytest.approx(GROWN, rel=0.02)
+        large = sampled(tmp_path)
+    assert beyond(large, 2) - beyond(small, 2) == pytest.approx(GROWN, rel=0.02)
 
 
 def test_who_has_ended_is_not_there_and_stops_nothing(
@@ -148,11 +167,20 @@ def test_when_most_of_them_run_they_are_sampled_at_once(
 ) -> None:
     """Between two samples both sets of a blue/green may come and go."""
     monkeypatch.setattr(sampler, "EVERY", 60.0)
+    begun, read = threading.Event(), sampler.MemorySampler._read
+
+    def look(self: sampler.MemorySampler) -> dict[str, int | None]:
+        told = read(self)
+        begun.set()
+        return told
+
+    monkeypatch.setattr(sampler.MemorySampler, "_read", look)
     log = EventLog(tmp_path / "events.jsonl")
     mark = sampler.MemorySampler(tmp_path / sampler.FILE, log)
     listener = log.listen(mark.moment, mark.now)
     stubborn = ["sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.05; done"]
     with mark, ProcessEngine(f"test-{uuid.uuid4().hex[:8]}", tmp_path, on_event=mark) as engine:
+        assert begun.wait(10), "it has looked, and nobody was there"
         one = engine.start("a", stubborn, version="v1")
         said(engine, one, "up")
         assert lines(tmp_path) == []
