@@ -127,6 +127,51 @@ def test_an_object_with_blanks_around_it_is_a_line_in_its_place():
     assert Journal(text).lines("r", "order").at.tolist() == [1, 2, 3]
 
 
+def test_two_objects_on_one_line_are_one_line_that_cannot_be_read():
+    one = json.dumps(line("order", id="r-00000001")).encode()
+    glued = Journal(one + one + b"\n" + one + b"\n")
+    assert (len(glued.lines("r", "order")), glued.unread) == (1, 1)
+    assert list(glued) == [json.loads(one)]
+
+
+def test_a_torn_line_is_told_also_where_two_objects_stand_on_another():
+    one = json.dumps(line("order", id="r-00000001")).encode() + b"\n"
+    torn, glued = one[:40] + b"\n", one.rstrip() + one
+    for amid in (b"", one, one * 5_000):
+        assert Journal(torn + amid + glued).unread == 2
+        assert Journal(glued + amid + torn).unread == 2
+
+
+def test_a_blank_line_is_no_damage():
+    one = json.dumps(line("order", id="r-00000001")).encode() + b"\n"
+    blank = Journal(b"\n" + one + b"\n  \n\n" + one + b"\r\n")
+    assert (len(blank.lines("r", "order")), blank.unread) == (2, 0)
+
+
+@pytest.mark.parametrize("told", [{}, {"t": None}, {"t": "2026-11-26T05:00:00Z"}, {"t": True}])
+def test_a_line_that_does_not_tell_when_is_one_that_cannot_be_read(told: dict[str, Any]):
+    for event in ("request", "order", "answered", "ready", "stopped"):
+        without = {name: value for name, value in line(event).items() if name != "t"} | told
+        journal = Journal(text(line("ready"), without, {"msg": "listening"}))
+        assert journal.unread == 1
+        assert list(journal.about(event)) == [line("ready")] * (event == "ready")
+
+
+def test_a_life_that_is_nobodys_is_a_line_that_cannot_be_read():
+    nobodys = {"t": 1.0, "event": "ready"}
+    journal = Journal(text(line("ready"), nobodys, {**nobodys, "instance": ""}))
+    assert journal.unread == 2
+    assert list(journal.about("ready")) == [line("ready")]
+    assert Journal(text({"t": 1.0, "event": "order"})).unread == 0
+
+
+def test_an_empty_word_is_none():
+    lines = [line("order", key="", process=""), line("order", key=None), line("order", key="k")]
+    journal = Journal(text(*lines))
+    assert (journal.lines("r", "order").key >= 0).tolist() == [False, False, True]
+    assert journal.processes == (Process("a", "v1", 7),)
+
+
 def test_two_hundred_thousand_lines_take_a_second_or_two():
     one = json.dumps(line("order", id="r-00000001", key=None, sha256="0" * 64)).encode() + b"\n"
     began = time.process_time()

@@ -202,6 +202,12 @@ def test_an_attempt_failed_that_brought_nothing_or_an_error_that_the_user_did_no
     assert found.failed.tolist() == [failed]
 
 
+def test_a_line_that_is_cut_is_told_whatever_another_one_is_like():
+    error, torn = b"[error] 7#7: connect() failed\n", line()[:30] + b"\n"
+    assert ProxyLog(b"  " + line() + torn + error).unread == 1
+    assert ProxyLog(torn + line().rstrip() + line() + error).unread == 2
+
+
 def test_a_status_may_be_a_number():
     found = passed(line(), line(status=201, upstream_status=502))
     assert [how.status for how in found.passages] == [200, 201]

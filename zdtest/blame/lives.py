@@ -18,7 +18,7 @@ _AS_ONE = 10.0
 """Seconds by which a process and its engine may differ in when it started."""
 _SKEW = 0.05
 """Seconds by which the engine's accounts of one process may be in another order than they were."""
-_Writer = tuple[str, str, object, str]
+_Writer = tuple[str, str, str, str]
 """Who writes a journal: instance, version, process id, and the process's token, "" without one."""
 PROXIES = ("proxy", "balancer")
 """What the instance is called that all users go through."""
@@ -154,11 +154,9 @@ def _add(lives: list[Life], writers: dict[_Writer, Life], line: Mapping[str, Any
 
     `writers` are the lives that have been found out.
     """
-    at, event = line.get("t"), line["event"]
-    if not isinstance(at, (int, float)):
-        return
-    instance, version = str(line.get("instance", "")), str(line.get("version", ""))
-    who = (instance, version, line.get("pid"), str(line.get("process", "")))
+    at, event = line["t"], line["event"]
+    instance, version = str(line["instance"]), str(line.get("version", ""))
+    who = (instance, version, str(line.get("pid")), str(line.get("process", "")))
     if event == "started" or who not in writers:
         writers[who] = _begun(lives, set(map(id, writers.values())), instance, version, float(at))
     life = writers[who]

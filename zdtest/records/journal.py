@@ -13,7 +13,7 @@ import numpy as np
 
 from zdtest.records.jsonlines import FOREIGN as FOREIGN
 from zdtest.records.jsonlines import IMPOSSIBLE as IMPOSSIBLE
-from zdtest.records.jsonlines import JsonLines, distinct, objects
+from zdtest.records.jsonlines import JsonLines, distinct, is_time, objects
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,6 +35,10 @@ _KINDS: Kinds = {
     "id": (str,),
     "key": (str,),
 }
+
+_LIFE = ("started", "ready", "term", "draining", "stopped")
+_EVENTS = (*_LIFE, "request", "order", "replayed", "answered")
+"""What a line is read for; each has to tell when, and of a life whose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,14 +124,20 @@ class Journal(Sequence[Mapping[str, Any]]):
 
     @property
     def unread(self) -> int:
-        """How many lines are no JSON object, one cut short among them."""
-        return self._file.unread()
+        """How many lines are no JSON object, as one cut short, or lack what each has to tell."""
+        names, codes = self._file.words("event")
+        known, life = (np.array([one in of for one in names])[codes] for of in (_EVENTS, _LIFE))
+        instances, whose = self._file.words("instance")
+        lacking = known & np.isnan(self._file.times("t")) | life & (whose == len(instances) - 1)
+        return self._file.unread() + int(lacking.sum())
 
     def about(self, *events: str) -> Iterator[Mapping[str, Any]]:
-        """Yield the lines of these events; no other line is parsed."""
+        """Yield the lines of these events that tell when and whose; no other line is parsed."""
         words = [f'"{event}"'.encode() for event in events]
-        few = (line for line in self._file.text.splitlines() if any(word in line for word in words))
-        yield from (line for line in objects(few) if line.get("event") in events)
+        few = (line for line in self._file.text.split(b"\n") if any(word in line for word in words))
+        told = (line for line in objects(few) if line.get("event") in events)
+        whole = (line for line in told if line.get("instance") not in (None, ""))
+        yield from (line for line in whole if is_time(line.get("t")))
 
     def lines(self, run: str, *events: str) -> Lines:
         """Return the lines of these events as columns, requests numbered as in that run."""

@@ -8,9 +8,11 @@ asks for that, or it is damaged.
 from __future__ import annotations
 
 import json
+import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 import pyarrow as pa
@@ -48,19 +50,17 @@ class JsonLines:
         self._kinds = kinds
         fields = [pa.field(name, _ARROW[kind[0]]) for name, kind in kinds.items()]
         self._schema = pa.schema(fields)
+        self._unread: Counter[bytes] = Counter()
 
     @cached_property
     def dicts(self) -> tuple[dict[str, Any], ...]:
         """Every line in full."""
-        return tuple(objects(self.text.splitlines()))
+        return tuple(objects(self.text.split(b"\n")))
 
     def unread(self, mark: bytes = b"") -> int:
         """Return how many of the lines that begin with that byte, or any, are no JSON object."""
-        raw = np.frombuffer(self.text, np.uint8)
-        begins, ends = _bounds(self.text, raw)
-        firsts = raw[begins[ends > begins]]
-        told = np.count_nonzero(firsts == ord(mark)) if mark else len(firsts)
-        return max(int(told) - len(self._table), 0)
+        _ = self._table  # whose making counts them
+        return self._unread[mark] if mark else self._unread.total()
 
     def numbers(self, name: str, dtype: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Return a column's values, and which lines have one."""
@@ -76,6 +76,7 @@ class JsonLines:
         coded = self._table.column(name).combine_chunks().dictionary_encode()
         words = [*coded.dictionary.to_pylist(), ""]
         codes, told = _plain(coded.indices, np.int32)
+        told = told & (codes != words.index(""))  # an empty word is none as well
         return words, np.where(told, codes, len(words) - 1).astype(np.int64)
 
     def seqs(self, name: str, run: str, rows: NDArray[np.intp] | slice = slice(None)) -> Ints:
@@ -88,16 +89,20 @@ class JsonLines:
 
     @cached_property
     def _table(self) -> Any:
-        return self._columns(_objects_alone(self.text))
+        return self._columns(self._objects_alone())
 
     def _columns(self, text: bytes) -> Any:
         """Return the fields asked for; a damaged line costs the quick way of those around it."""
         try:
-            return self._parsed(text)
+            table = self._parsed(text)
+            # Of two objects on one line Arrow makes two rows.
+            if len(table) == text.count(b"\n") + bool(text and not text.endswith(b"\n")):
+                return table
         except pa.ArrowInvalid:
-            middle = text.find(b"\n", len(text) // 2) + 1
-            if len(text) < _FEW or not 0 < middle < len(text):
-                return self._parsed(b"\n".join(map(self._cleaned, objects(text.splitlines()))))
+            pass
+        middle = text.find(b"\n", len(text) // 2) + 1
+        if len(text) < _FEW or not 0 < middle < len(text):
+            return self._parsed(b"\n".join(map(self._cleaned, self._counted(text.split(b"\n")))))
         halves = [self._columns(text[:middle]), self._columns(text[middle:])]
         return pa.concat_tables(halves).combine_chunks()
 
@@ -109,6 +114,29 @@ class JsonLines:
         read = pj.ReadOptions(block_size=_BLOCK)
         table = pj.read_json(pa.BufferReader(text), read_options=read, parse_options=parse)
         return table.select(self._schema.names).combine_chunks()
+
+    def _objects_alone(self) -> bytes:
+        """Return the lines that are objects; one with braces around it is not looked into."""
+        text = self.text
+        raw = np.frombuffer(text, np.uint8)
+        begins, ends = _bounds(text, raw)
+        braced = ends > begins
+        braced[braced] = (raw[begins[braced]] == ord("{")) & (raw[ends[braced] - 1] == ord("}"))
+        parts, done = [], 0
+        for begin, end in zip(begins[~braced].tolist(), ends[~braced].tolist(), strict=True):
+            parts.append(text[done:begin])
+            found = self._counted([text[begin:end]])
+            parts += [json.dumps(one).encode() + b"\n" for one in found]
+            done = end + 1
+        return b"".join([*parts, text[done:]]) if parts else text
+
+    def _counted(self, lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+        """Yield the JSON objects among the lines, and count what else stands there."""
+        for line in lines:
+            found = list(objects([line]))
+            if not found and (told := line.strip()):
+                self._unread[told[:1]] += 1
+            yield from found
 
     def _cleaned(self, line: Mapping[str, Any]) -> bytes:
         """Return the line with what is asked for, values of a wrong kind left out."""
@@ -131,19 +159,11 @@ def objects(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
             yield value
 
 
-def _objects_alone(text: bytes) -> bytes:
-    """Return the text without lines that are no objects; what has braces around it is not read."""
-    raw = np.frombuffer(text, np.uint8)
-    begins, ends = _bounds(text, raw)
-    full = ends > begins
-    braced = full.copy()
-    braced[full] = (raw[begins[full]] == ord("{")) & (raw[ends[full] - 1] == ord("}"))
-    parts, done = [], 0
-    for begin, end in zip(begins[~braced].tolist(), ends[~braced].tolist(), strict=True):
-        parts.append(text[done:begin])
-        parts += [json.dumps(one).encode() + b"\n" for one in objects([text[begin:end]])]
-        done = end + 1
-    return b"".join([*parts, text[done:]]) if parts else text
+def is_time(value: object) -> TypeGuard[float]:
+    """Whether a field's value can be a moment."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return math.isfinite(value)
 
 
 def _bounds(text: bytes, raw: NDArray[np.uint8]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
-from typing import TypeGuard
 
-from zdtest.records.jsonlines import objects
+from zdtest.records.jsonlines import is_time, objects
 from zdtest.records.sample import Mark
 
 
@@ -20,12 +18,6 @@ def marks(path: Path) -> tuple[tuple[Mark, ...], int]:
     found = [
         Mark(float(line.pop("t")), str(line.pop("mark")), line)
         for line in objects(lines)
-        if _is_time(line.get("t")) and isinstance(line.get("mark"), str)
+        if is_time(line.get("t")) and isinstance(line.get("mark"), str)
     ]
     return tuple(sorted(found, key=lambda mark: mark.at)), len(lines) - len(found)
-
-
-def _is_time(value: object) -> TypeGuard[float]:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return False
-    return math.isfinite(value)
