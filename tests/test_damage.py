@@ -264,7 +264,7 @@ def test_a_process_id_that_is_none_is_not_told(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with (folder / "journal.jsonl").open("a") as journal:
-        journal.write('{"event": "ready", "t": 1, "instance": 0, "pid": [1], "process": [2]}\n')
+        journal.write('{"event": "ready", "t": 1, "instance": "a", "pid": [1], "process": [2]}\n')
     assert main(["judge", str(folder)]) == 0
     assert capsys.readouterr().err == ""
 

@@ -136,8 +136,8 @@ class Journal(Sequence[Mapping[str, Any]]):
         words = [f'"{event}"'.encode() for event in events]
         few = (line for line in self._file.text.split(b"\n") if any(word in line for word in words))
         told = (line for line in objects(few) if line.get("event") in events)
-        whole = (line for line in told if line.get("instance") not in (None, ""))
-        yield from (line for line in whole if is_time(line.get("t")))
+        whole = (line for line in told if is_time(line.get("t")))
+        yield from (line for line in whole if isinstance(who := line.get("instance"), str) and who)
 
     def lines(self, run: str, *events: str) -> Lines:
         """Return the lines of these events as columns, requests numbered as in that run."""
