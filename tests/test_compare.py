@@ -17,7 +17,8 @@ import synthetic
 from zdtest.cli import main
 from zdtest.errors import ConfigError, RecordingError
 from zdtest.judging.slo import Slo
-from zdtest.results.compare import CHANCE, REPEATS, bootstrap, compare, fisher
+from zdtest.results.chance import CHANCE, bootstrap, fisher
+from zdtest.results.compare import REPEATS, compare
 from zdtest.results.release import Release, runs_in, scenario
 from zdtest.results.result import Result
 from zdtest.run import judged

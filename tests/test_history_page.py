@@ -132,7 +132,7 @@ def test_each_step_says_what_got_worse_and_better_as_compare_does(
         assert says in page.text
     assert "by chance in " in page.text
     assert f"fewer than {REPEATS} repeats on a side, nothing is said of them" in page.text
-    assert f"by the bootstrap of {REPEATS} repeats or more" in page.text
+    assert f"by the ranks and the bootstrap of {REPEATS} repeats or more" in page.text
     assert "Only in c: 1" in page.text
     assert rows(page, "what")[1] == ["cpus", "2", "4"]
     assert page.source.count("<details open>") == 1, "the newest step"

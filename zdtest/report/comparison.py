@@ -19,9 +19,9 @@ _WORDS = 30
 NOTE = (
     "Changes beyond chance: verdicts; failures where fewer than 1 in 100 such pairs would differ "
     "so by chance (Fisher's exact test); latencies, and failures where both had some, by the "
-    f"bootstrap of {REPEATS} repeats or more on each side. Requests of one outage fail together: a "
-    "change of failures says that these runs differ, not that the next ones will. Of a hundred "
-    "scenarios that did not change, one may be told by chance all the same."
+    f"ranks and the bootstrap of {REPEATS} repeats or more on each side. Requests of one outage "
+    "fail together: a change of failures says that these runs differ, not that the next ones will. "
+    "Of a hundred scenarios that did not change, one may be told by chance all the same."
 )
 """What a change is told by."""
 

@@ -6,21 +6,18 @@ Fisher's exact test (1922) of how many. A scenario that is mostly inconclusive n
 nor worse: it is unproved. A mutant is to be caught, so its verdict means the opposite.
 Failures are counts: Fisher's test on all repeats together, where one side has none. Where both have
 some they are the lengths of outages, in which requests fail together, and differ from run to run;
-they are told, as latencies are, by the bootstrap of the repeats (Efron 1979), from `REPEATS` on
+they are told, as latencies are, where the repeats are apart (`chance.apart`), from `REPEATS` on
 each side.
 """
 
 from __future__ import annotations
 
-import math
 import statistics
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from zdtest.judging.interval import at_most
+from zdtest.results.chance import CHANCE, apart, fisher
 from zdtest.results.overview import SIGNS
 from zdtest.results.release import Release
 from zdtest.results.result import WORDS, Result
@@ -29,25 +26,13 @@ from zdtest.results.settings import Pair, differing, otherwise, told
 REPEATS = 5
 """Runs on each side below which nothing is said of what differs from run to run anyway."""
 
-CHANCE = 0.01
-"""How often chance alone may look like a difference of one scenario's failures or latencies."""
-
 LATENCY = "p99"
 
 FELT = 0.2
 """The share by which a latency has to get longer for a session to fail by it."""
 
-_DRAWS = 4000
-_BOUNDS = (0.25, 99.75)
-
-_SAME = 1e-7
-"""Chances whose logarithms are no further apart are the same: what is left is rounding."""
-
 _LEAST = 1e-99
 """Chances below this are told as what they are below."""
-
-_COUNTS = 45.0
-"""What is e^45 times less likely than the first of its tail adds nothing that could be told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,13 +260,15 @@ def _failures(name: str, old: Sequence[Result], new: Sequence[Result]) -> Iterab
     (a, n), (b, m) = (_failed(old), _failed(new))
     chance = fisher(a, n, b, m)
     says = f"{a:,} of {n:,} -> {b:,} of {m:,} ({_by(chance)})"
-    if chance < CHANCE and not (a and b):
+    if chance >= CHANCE:
+        return
+    if not (a and b):
         yield Change(name, "failures", b > 0, says)
-    elif chance < CHANCE and min(len(old), len(new)) >= REPEATS:
-        least, most = bootstrap(*([_share(one) for one in runs] for runs in (old, new)))
-        if least > 0 or most < 0:
-            says += f", of a run {100 * least:+.2g} to {100 * most:+.2g} %"
-            yield Change(name, "failures", least > 0, says)
+    elif min(len(old), len(new)) >= REPEATS and (
+        bounds := apart(list(map(_share, old)), list(map(_share, new)))
+    ):
+        says += f", of a run {100 * bounds[0]:+.2g} to {100 * bounds[1]:+.2g} %"
+        yield Change(name, "failures", bounds[0] > 0, says)
 
 
 def _by(chance: float) -> str:
@@ -299,65 +286,8 @@ def _share(one: Result) -> float:
 
 def _latency(name: str, old: Sequence[Result], new: Sequence[Result]) -> Iterable[Change]:
     sides = [[r.p99[1] for r in runs if r.p99[1] is not None] for runs in (old, new)]
-    least, most = bootstrap(*sides)
-    if least > 0 or most < 0:
+    if bounds := apart(*sides):
+        least, most = bounds
         before, after = map(statistics.median, sides)
         says = f"{before:.1f} ms -> {after:.1f} ms in the deploy ({least:+.1f} to {most:+.1f} ms)"
         yield Change(name, LATENCY, least > 0, says, by=least / before if before > 0 else 0.0)
-
-
-def fisher(failed: int, requests: int, other_failed: int, other_requests: int) -> float:
-    """Return how often chance alone parts these failures so unevenly: two-sided, exact.
-
-    Of all ways in which as many failures could fall on the two sides, those no likelier than this
-    one (R. A. Fisher, 1922). 1.0 where nothing or everything failed.
-    """
-    total, all_failed = requests + other_requests, failed + other_failed
-    if not 0 < all_failed < total or not requests or not other_requests:
-        return 1.0
-
-    def chance(k: int) -> float:
-        return (
-            _choose(requests, k)
-            + _choose(other_requests, all_failed - k)
-            - _choose(total, all_failed)
-        )
-
-    least, most = max(0, all_failed - other_requests), min(requests, all_failed)
-    here = chance(failed) + _SAME
-    # It rises to its mode and falls from there: only what is in the two tails is added up.
-    mode = (requests + 1) * (all_failed + 1) // (total + 2)
-    below = least + bisect_right(range(least, mode + 1), here, key=chance)
-    above = mode + 1 + bisect_left(range(mode + 1, most + 1), -here, key=lambda k: -chance(k))
-    tails = (range(below - 1, least - 1, -1), range(above, most + 1))
-    return min(1.0, math.fsum(part for tail in tails for part in _outwards(map(chance, tail))))
-
-
-def _outwards(tail: Iterable[float]) -> Iterator[float]:
-    """Yield the chances of a tail, of which these are the logarithms, as far as they count."""
-    first = None
-    for each in tail:
-        first = each if first is None else first
-        if each < first - _COUNTS:
-            return
-        yield math.exp(each)
-
-
-def _choose(n: int, k: int) -> float:
-    """Return the logarithm of the number of ways to choose `k` of `n`."""
-    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
-
-
-def bootstrap(old: Sequence[float], new: Sequence[float]) -> tuple[float, float]:
-    """Return between what bounds the difference of the medians lies.
-
-    By drawing anew from each side (B. Efron, 1979); the same values give the same bounds. Of a few
-    values it is too sure: with bounds for 99 of 100, two fives of the same kind were apart in 17 of
-    1,000. So they are wider, and that happens in less than 10.
-    """
-    draw = np.random.default_rng(0)
-    medians = [
-        np.median(draw.choice(np.asarray(side), (_DRAWS, len(side))), axis=1) for side in (old, new)
-    ]
-    least, most = np.percentile(medians[1] - medians[0], _BOUNDS)
-    return float(least), float(most)
