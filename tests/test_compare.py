@@ -119,6 +119,14 @@ def test_what_was_proved_and_is_inconclusive_now_is_neither_better_nor_worse(mad
     assert (len(found.unproved), found.same) == (1, 0)
 
 
+def test_what_was_proved_once_and_is_inconclusive_in_every_run_now_is_unproved(made: Made) -> None:
+    nothing = {"verdict": "inconclusive"}
+    found = compare(made({}, nothing, nothing), made(nothing, nothing, nothing))
+    assert (len(found.unproved), len(found.unheld), found.same) == (1, 1, 0)
+    assert compare(made({}, nothing, nothing), made(nothing, {}, nothing)).unproved == ()
+    assert compare(made(nothing, nothing), made(nothing)).unproved == (), "it never was proved"
+
+
 def test_a_mutant_that_is_caught_no_longer_is_worse(made: Made) -> None:
     about = {"mutant": "stop-first", "failed": 9}
     caught = made({**about, "verdict": "broken"}, {**about, "verdict": "broken"})

@@ -2,8 +2,9 @@
 
 Scenarios are compared by their names. A broken run where none was broken stands by itself, and so
 does a verdict that changed for the better in every run; that more or fewer runs are broken takes
-Fisher's exact test (1922) of how many. A scenario that is mostly inconclusive now is neither better
-nor worse: it is unproved. A mutant is to be caught, so its verdict means the opposite.
+Fisher's exact test (1922) of how many. A scenario of which most runs are inconclusive now and were
+not, or all are and were not, is neither better nor worse: it is unproved. A mutant is to be caught,
+so its verdict means the opposite.
 Failures are counts: Fisher's test on all repeats together, where one side has none. Where both have
 some they are the lengths of outages, in which requests fail together, and differ from run to run;
 they are told, as latencies are, where the repeats are apart (`chance.apart`), from `REPEATS` on
@@ -62,7 +63,7 @@ class Comparison:
     untold: tuple[str, ...]
     """Scenarios with too few repeats to say anything of latencies, or of failures that both had."""
     unproved: tuple[str, ...]
-    """Scenarios of which most runs are inconclusive now, and were not."""
+    """Scenarios of which most runs are inconclusive now and were not, or all are and were not."""
     timed: int
     """Scenarios whose latencies were compared."""
     environment: Mapping[str, Pair]
@@ -232,8 +233,8 @@ def _caught(name: str, old: Sequence[Result], new: Sequence[Result]) -> Iterable
 
 
 def _unproved(old: Sequence[Result], new: Sequence[Result]) -> bool:
-    shares = [sum(one.proved for one in runs) / len(runs) for runs in (old, new)]
-    return shares[1] < 0.5 <= shares[0]
+    before, now = (sum(one.proved for one in runs) / len(runs) for runs in (old, new))
+    return now < 0.5 <= before or now == 0 < before
 
 
 def _broken(runs: Sequence[Result]) -> int:
