@@ -144,7 +144,9 @@ class _Life:
 
     def _live(self) -> None:
         try:
-            if self._over.wait(self._delay):
+            # What is to fire on the phase itself does: it came before the block was over, however
+            # late this thread gets to run.
+            if self._delay and self._over.wait(self._delay):
                 return
             self._fired = True
             self._happen(self._plan.fault.name)
