@@ -145,15 +145,20 @@ def alive(identity: str) -> bool:
 
 
 def end(chosen: Chosen, timeout: float = 5.0) -> list[Process]:
-    """SIGKILL every chosen process until none is left; return what is left after `timeout` s."""
-    deadline = time.monotonic() + timeout
-    while found := [process for process in processes() if chosen(process)]:
-        if time.monotonic() > deadline:
-            break
+    """SIGKILL every chosen process until none is left; return what is left after `timeout` s.
+
+    Two looks in a row have to find none: one look misses who is in the midst of an exec, and has no
+    environment just then, and who was started by one that ended while it looked.
+    """
+    deadline, clean = time.monotonic() + timeout, 0
+    while True:
+        found = [process for process in processes() if chosen(process)]
+        clean = 0 if found else clean + 1
+        if clean == 2 or (found and time.monotonic() > deadline):
+            return found
         for process in found:
             _kill(process)
         time.sleep(0.005)
-    return found
 
 
 def _kill(process: Process) -> None:
