@@ -70,7 +70,7 @@ def test_a_terminal_that_is_closed_leaves_a_verdict(url, tmp_path):
         shown += os.read(ours, 4096)
     os.close(ours)
     process.send_signal(signal.SIGHUP)
-    process.communicate(timeout=60)
+    process.communicate(timeout=180)
     assert process.returncode == -signal.SIGHUP, (shown, events(folder))
     assert "the run was interrupted by SIGHUP" in " ".join(verdict(folder)["reasons"])
     assert verdict(folder)["requests"] > 0

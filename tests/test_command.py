@@ -59,8 +59,14 @@ def test_a_file_that_is_no_program_is_no_deploy_that_failed(tmp_path):
 
 
 def test_a_command_that_exits_0_has_finished(tmp_path):
-    ticks = []
-    shell(tmp_path, "sleep 0.2").finish(5, lambda: ticks.append(1))
+    ticks, twice = [], tmp_path / "twice"
+
+    def tick() -> None:
+        ticks.append(1)
+        if len(ticks) == 2:
+            twice.touch()
+
+    shell(tmp_path, f"until [ -e {twice} ]; do sleep 0.01; done").finish(20, tick)
     assert len(ticks) > 1
 
 
@@ -74,6 +80,7 @@ def test_a_command_that_ends_otherwise_has_failed_with_its_last_lines(tmp_path, 
 
 def test_after_its_time_limit_it_is_ended(tmp_path):
     one = shell(tmp_path, "trap 'echo told; exit 0' TERM; echo begun; sleep 20 & wait")
+    until(lambda: one.tail() == "begun")
     began = time.monotonic()
     with pytest.raises(DeployFailed, match="still ran after 300ms") as raised:
         one.finish(0.3, nothing)
@@ -166,10 +173,11 @@ def test_its_group_is_its_own_for_as_long_as_it_is_signalled(tmp_path, monkeypat
 
 
 def test_the_signal_reaches_the_whole_group(tmp_path):
-    one = shell(tmp_path, "sh -c 'trap \"echo child told; exit\" TERM; sleep 20 & wait' & wait $!")
-    time.sleep(0.3)
+    child = 'trap "echo child told; exit" TERM; echo begun; sleep 20 & wait'
+    one = shell(tmp_path, f"sh -c '{child}' & wait $!")
+    until(lambda: one.tail() == "begun")
     one.end(signal.SIGTERM)
-    until(lambda: one.tail() == "child told")
+    until(lambda: one.tail() == "begun\nchild told")
 
 
 def test_its_output_is_shown_in_whole_lines_and_the_rest_at_the_end(tmp_path, capfdbinary):

@@ -65,7 +65,8 @@ CASES = {
         # It leaves something running that goes on to print, as deploy scripts do.
         shell(
             "printf 'half a line '; sleep 0.4; echo and the rest; printf '\\303\\244\\n' >&2; "
-            "(for i in $(seq 99); do sleep 0.3; echo alive; done) & echo $! > daemon.pid; sleep 0.6"
+            "(for i in $(seq 999); do sleep 0.3; echo alive; done) & echo $! > daemon.pid; "
+            "sleep 0.6"
         ),
         RELOAD,
     ),
@@ -92,7 +93,7 @@ def runs(url, tmp_path_factory) -> Iterator[dict[str, tuple[Path, int, str, str]
         name: (parent / name, *ended(process, parent / name)) for name, process in started.items()
     }
     daemon = int((parent / "daemon.pid").read_text())
-    with contextlib.suppress(ProcessLookupError):  # it ends by itself after half a minute
+    with contextlib.suppress(ProcessLookupError):  # it ends by itself after five minutes
         os.kill(daemon, signal.SIGKILL)
 
 
@@ -166,11 +167,12 @@ PHASES = {
 def stopped(url, tmp_path_factory) -> dict[str, tuple[Path, int, str, str]]:
     """Runs that were told to stop, each in another phase; the deploy's by SIGTERM, then SIGINT."""
     parent = tmp_path_factory.mktemp("stopped")
-    slow = shell("trap 'echo told TERM; sleep 0.5; exit 3' TERM; echo begun; sleep 20 & wait")
-    long = ("--baseline", "20s", "--settle", "20s")
+    # Longer than it takes until each of them has been told, one after the other.
+    slow = shell("trap 'echo told TERM; sleep 0.5; exit 3' TERM; echo begun; sleep 90 & wait")
+    long = ("--baseline", "90s", "--settle", "90s")
     plans = {
-        "starting": ((), (*long, "--duration", "20s"), signal.SIGINT),
-        "baseline": ((), (*long, "--duration", "20s"), signal.SIGINT),
+        "starting": ((), (*long, "--duration", "90s"), signal.SIGINT),
+        "baseline": ((), (*long, "--duration", "90s"), signal.SIGINT),
         "deploy": (slow, long[2:], signal.SIGTERM),
         "settle": (("true",), long[2:], signal.SIGINT),
     }
@@ -251,7 +253,7 @@ def test_killed_it_leaves_no_load_and_the_command_alone(url, tmp_path):
         assert all(map(alive, theirs))
         process.communicate()
         with start("judge", folder, cwd=tmp_path) as judge:
-            out, err = judge.communicate(timeout=30)
+            out, err = judge.communicate(timeout=90)
         assert (judge.returncode, err) == (3, "")
         assert "the recorder did not close its file" in out
     finally:
@@ -276,10 +278,12 @@ def test_killed_it_has_all_on_disk_but_the_last_second(url, tmp_path):
 
 def test_when_the_load_dies_the_deploy_goes_on_and_the_run_proves_nothing(url, tmp_path):
     folder = tmp_path / "run"
-    process = measuring(url, folder, *shell("sleep 1; echo deployed"))
+    deploy = "for i in $(seq 900); do [ -e dead ] && break; sleep 0.1; done; sleep 0.5"
+    process = measuring(url, folder, *shell(f"{deploy}; echo deployed"))
     until(lambda: "deploy.begin" in marks(folder))
     load = next(one["pid"] for one in events(folder) if one.get("instance") == "load")
     os.kill(load, signal.SIGKILL)
+    (tmp_path / "dead").touch()
     code, out, err = ended(process, folder)
     assert code == 3
     assert err.startswith("zdtest: the load killed by SIGKILL while it was needed")
@@ -303,7 +307,9 @@ def test_on_a_terminal_the_progress_line_stays_clear_of_the_commands_lines(url, 
     ours, theirs = pty.openpty()
     command = shell("printf 'one '; sleep 0.6; echo two; sleep 0.4; printf 'no end'")
     told = {"stdout": theirs, "stderr": theirs}
-    process = measuring(url, tmp_path / "run", *command, options=RELOAD, **told)
+    # Each phase is drawn, also where the machine stands still for half of it.
+    quiet = ("--baseline", "1s", "--settle", "1s")
+    process = measuring(url, tmp_path / "run", *command, options=(*RELOAD, *quiet), **told)
     os.close(theirs)
     shown = b""
     with contextlib.suppress(OSError):  # how a terminal tells that nobody is left
