@@ -43,11 +43,17 @@ class Received:
 
 @dataclass
 class Backend:
-    """A target whose replies are scripted by path; every request but a ping is kept."""
+    """A target whose replies are scripted by path; every request but a ping is kept.
+
+    Of pings it keeps when each was answered; the next ones are answered as `pings` says, those
+    after them by `ping`.
+    """
 
     name: str
     port: int = 0
     ping: int = 200
+    pings: list[int] = field(default_factory=list)
+    pinged: list[float] = field(default_factory=list)
     resets: bool = False
     received: list[Received] = field(default_factory=list)
     gate: threading.Event = field(default_factory=threading.Event)
@@ -99,7 +105,8 @@ class Backend:
         if request.path == "/ping":
             if not self.ping:
                 return not connection.recv(1)
-            connection.sendall(_reply(b"", status=self.ping))
+            self.pinged.append(time.monotonic())
+            connection.sendall(_reply(b"", status=self.pings.pop(0) if self.pings else self.ping))
             return request.headers.get("connection") != "close"
         self.received.append(request)
         if self.resets:
@@ -239,7 +246,7 @@ class Running:
             self._lines.put(json.loads(line))
         self._lines.put(None)
 
-    def until(self, event: str, timeout: float = 6, **about: object) -> dict[str, object]:
+    def until(self, event: str, timeout: float = 20, **about: object) -> dict[str, object]:
         """Return the next line of its log that says so, passing over others."""
         end = time.monotonic() + timeout
         while line := self._lines.get(timeout=max(0.0, end - time.monotonic())):
@@ -429,23 +436,27 @@ def test_documented_removes_a_stopped_target_two_to_three_seconds_later(run, a, 
     statuses = [balancer.ask("/echo")[0] for _ in range(6)]
     assert statuses.count(500) == 3, "every other request, as long as it is in the queue"
     removed = balancer.until("removed", target=a.target, misses=3)
-    assert 1.9 < float(str(removed["t"])) - stopped < 3.5
+    # Of pings a second apart; each may be late by what the machine makes it wait.
+    assert 1.4 < float(str(removed["t"])) - stopped < 4
     assert {balancer.ask("/echo")[0] for _ in range(4)} == {200}
     a.start()
     began = time.monotonic()
     back = balancer.until("registered", target=a.target)
-    assert float(str(back["t"])) - began < 1.2
+    pinged = [at for at in a.pinged if began < at <= float(str(back["t"]))]
+    assert len(pinged) == 1, "the first good one"
     assert {balancer.ask("/echo")[1]["X-App-Instance"] for _ in range(2)} == {"a", "b"}
 
 
 def test_documented_counts_misses_anew_after_a_good_ping(run, a):
+    a.pings = [500, 500, 200] * 3
     balancer = run("documented", a, ping_period=0.1)
-    for _ in range(2):
-        a.ping = 500
+    for _ in range(3):
+        balancer.until("missed", misses=1)
         balancer.until("missed", misses=2)
-        a.ping = 200
-        with pytest.raises(queue.Empty):
-            balancer.until("removed", timeout=0.25)
+    before = len(a.pinged)
+    while len(a.pinged) < before + 2:
+        time.sleep(0.01)
+    assert balancer.said("removed") == []
 
 
 def test_documented_answers_500_when_no_server_is_left(run, a):
@@ -537,7 +548,10 @@ def test_a_suspect_returns_after_two_good_pings(run, a, b):
     suspect = balancer.until("suspect", target=a.target)
     a.resets = False
     back = balancer.until("registered", target=a.target)
-    assert 0.4 < float(str(back["t"])) - float(str(suspect["t"])) < 1.3
+    began, ended = float(str(suspect["t"])), float(str(back["t"]))
+    assert ended - began > 0.4
+    # The first may have been answered, and not heard, when it fell under suspicion.
+    assert 1 <= len([at for at in a.pinged if began < at <= ended]) <= 2
 
 
 def test_when_all_are_down_the_last_known_are_tried(run, a, b):
@@ -797,13 +811,16 @@ def test_a_small_body_that_does_not_come_in_time_is_504(run, a):
 
 
 def test_a_get_at_a_target_that_answers_no_pings_goes_elsewhere_and_a_post_does_not(run, a, b):
-    balancer = run("hardened", a, b, ping_period=0.1, ping_timeout=0.1)
+    # Longer than a busy machine keeps `b` from answering, twice in a row.
+    balancer = run("hardened", a, b, ping_period=0.1, ping_timeout=0.7)
     with contextlib.ExitStack() as stack:
         waits = [stack.enter_context(contextlib.closing(balancer.client())) for _ in range(4)]
-        for client, method in zip(waits, ("GET", "GET", "POST", "POST"), strict=True):
+        for sent, (client, method) in enumerate(
+            zip(waits, ("GET", "GET", "POST", "POST"), strict=True), start=1
+        ):
             client.request(method, "/wait", headers={"X-Request-ID": method})
-        while len(a.received + b.received) < 4:
-            time.sleep(0.005)
+            while len(a.received + b.received) < sent:
+                time.sleep(0.005)
         assert {one.method for one in a.received} == {"GET", "POST"}
         a.ping = 0
         assert balancer.until("removed")["target"] == a.target
@@ -831,7 +848,7 @@ def test_where_nobody_else_is_a_get_waits_for_the_target_that_answers_no_pings(r
 
 
 def test_a_target_that_says_500_to_pings_keeps_what_it_is_working_on(run, a, b):
-    balancer = run("hardened", a, b, ping_period=0.1, ping_timeout=0.1)
+    balancer = run("hardened", a, b, ping_period=0.1, ping_timeout=2)
     with contextlib.closing(balancer.client()) as client:
         client.request("GET", "/wait")
         while not a.received + b.received:
@@ -859,7 +876,9 @@ def test_a_target_is_ejected_after_so_many_5xx_in_a_row_and_comes_back(run, a, b
     ejected = balancer.until("ejected", target=a.target)
     assert balancer.admin("/targets")[1][0]["state"] == "ejected"
     back = balancer.until("registered", target=a.target)
-    assert float(str(back["t"])) - float(str(ejected["t"])) > 0.35
+    began, ended = float(str(ejected["t"])), float(str(back["t"]))
+    # Five; the first may have been answered, and not heard, when it was ejected.
+    assert len([at for at in a.pinged if began < at <= ended]) >= 4
     assert sorted(balancer.ask("/sick")[0] for _ in range(2)) == [200, 500]
 
 
