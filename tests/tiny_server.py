@@ -33,6 +33,8 @@ _ID = re.compile(rb"\r\nx-request-id: *(\S+)", re.IGNORECASE)
 _CLOSE = re.compile(rb"\r\nconnection: *close", re.IGNORECASE)
 _EVERY = re.compile(rb"[?&]every=(\d+)")
 _RST = struct.pack("ii", 1, 0)
+_MANY = 65_536
+_GIVEN: set[int] = set()
 
 
 class Request(NamedTuple):
@@ -63,12 +65,16 @@ def free_port() -> int:
     """Return a port outside the ephemeral range.
 
     While an ephemeral port has no listener, a client that connects to it may be given that very
-    port as its own and so reach itself; and another process may take it before it is back.
+    port as its own and so reach itself; and another process may take it before it is back. Who
+    asks for several gets several: none is given twice.
     """
     while True:
         port = random.randrange(20_000, 32_000)
+        if port in _GIVEN:
+            continue
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
+            _GIVEN.add(port)
             return port
 
 
@@ -104,12 +110,9 @@ class TinyServer:
         heapq.heappush(self._timers, (when, next(self._numbers), call, about))
 
     def catch_up(self) -> None:
-        """Handle all that has arrived by now."""
-        before = -1
-        while self.requests > before:
-            before = self.requests
-            for fd, _ in self._epoll.poll(0):
-                self._handle(fd)
+        """Handle all that has arrived by now, and nothing that comes of it, however soon."""
+        for fd, _ in self._epoll.poll(0, _MANY):
+            self._handle(fd)
 
     def _patience(self) -> float:
         """Return how long to wait: whole milliseconds, so that the last one is spun away."""
