@@ -67,7 +67,9 @@ SCENARIOS = """
     import pytest
     from zdtest import Inconclusive, Slo, SloViolation, recreate
 
-    LENIENT = dict(p99_ratio=None, p99_over=None, slow=None, stall="3s", min_requests=1)
+    LENIENT = dict(
+        p99_ratio=None, p99_over=None, slow=None, stall="3s", hole="3s", min_requests=1
+    )
     QUICK = dict(rate=100, baseline="300ms", settle="300ms")
 
 

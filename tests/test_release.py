@@ -279,7 +279,7 @@ def test_ignores_term_goes_on(journal: Path) -> None:
 
 def test_serves_before_ready_answers_business_during_its_boot(journal: Path) -> None:
     port = free_port()
-    app = App(journal, PORT=str(port), BOOT_SECONDS="2", RELEASE="serves-before-ready")
+    app = App(journal, PORT=str(port), BOOT_SECONDS="5", RELEASE="serves-before-ready")
     app.port = port
     try:
         app.until("started")
@@ -359,7 +359,7 @@ def test_the_judge_sees_a_request_accepted_before_ready(
     journal: Path, release: str, broken: int
 ) -> None:
     port = free_port()
-    app = App(journal, PORT=str(port), BOOT_SECONDS="4", RELEASE=release)
+    app = App(journal, PORT=str(port), BOOT_SECONDS="5", RELEASE=release)
     app.port = port
     try:
         while app.refuses():

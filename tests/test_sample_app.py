@@ -228,13 +228,13 @@ def test_even_the_reply_to_what_is_no_http_names_version_and_instance(app: App) 
 
 def test_a_request_is_in_the_journal_before_it_is_handled(app: App) -> None:
     with app.connect() as client:
-        client.sendall(b"GET /300 HTTP/1.1\r\nHost: x\r\nX-Request-ID: slow\r\n\r\n")
+        client.sendall(b"GET /1500 HTTP/1.1\r\nHost: x\r\nX-Request-ID: slow\r\n\r\n")
         asked = app.until("request", id="slow")
         assert not [line for line in app.told("answered") if line["id"] == "slow"]
         answered = app.until("answered", id="slow")
-    assert (asked["method"], asked["path"]) == ("GET", "/300")
+    assert (asked["method"], asked["path"]) == ("GET", "/1500")
     assert answered["status"] == 200
-    assert answered["t"] - asked["begin"] >= 0.3
+    assert answered["t"] - asked["begin"] >= 1.5
 
 
 def test_an_order_is_run_once_and_can_be_read_again(app: App) -> None:
@@ -361,14 +361,14 @@ def messages(
 
 
 def test_events_keep_their_schedule_however_many_there_were(app: App) -> None:
-    received = messages(app, 60, "10ms")
-    assert [number for number, _, _ in received] == list(range(1, 61))
+    received = messages(app, 130, "10ms")
+    assert [number for number, _, _ in received] == list(range(1, 131))
     begin = received[0][2]["due"]
     assert [data["due"] - begin for _, _, data in received] == pytest.approx(
-        [n * 0.01 for n in range(60)], abs=1e-5
+        [n * 0.01 for n in range(130)], abs=1e-5
     )
-    # The least late of the last ones: noise makes single ones late, drift makes them all late.
-    assert min(arrived - data["due"] for _, arrived, data in received[-20:]) < 0.008
+    # The least late of the last ones: noise makes some of them late, drift makes them all late.
+    assert min(arrived - data["due"] for _, arrived, data in received[-70:]) < 0.008
 
 
 def test_events_go_on_after_the_last_one_seen(app: App) -> None:
@@ -440,7 +440,7 @@ def test_an_immediate_shutdown_cuts_requests_in_flight(journal: Path) -> None:
         told = app.signal()
         assert received(slow) == b""
         assert app.exit() == 143
-        assert time.monotonic() - told < 1
+        assert time.monotonic() - told < 4, "it does not wait for its request"
         assert app.refuses()
         assert [line["event"] for line in app.told()][-2:] == ["term", "stopped"]
         assert app.told("stopped")[0]["cut"] == 1
@@ -484,13 +484,13 @@ def test_a_graceful_shutdown_lets_requests_finish_and_closes_idle_connections(
 
 
 def test_a_graceful_shutdown_cuts_a_stream_when_its_time_is_over(journal: Path) -> None:
-    with running(journal, SHUTDOWN="graceful", SHUTDOWN_TIMEOUT="300ms") as app:
+    with running(journal, SHUTDOWN="graceful", SHUTDOWN_TIMEOUT="1s") as app:
         with app.connect() as stream:
             stream.sendall(b"GET /events?every=20ms HTTP/1.1\r\nHost: x\r\n\r\n")
             app.until("request", path="/events")
             told = app.signal()
             got = received(stream)
-            assert time.monotonic() - told >= 0.3
+            assert time.monotonic() - told >= 1
         assert app.exit() == 0
         assert got.count(b"id: ") > 10
         assert not got.endswith(b"0\r\n\r\n")
@@ -498,7 +498,7 @@ def test_a_graceful_shutdown_cuts_a_stream_when_its_time_is_over(journal: Path) 
 
 
 def test_a_drain_asks_clients_to_leave_and_serves_them_meanwhile(journal: Path) -> None:
-    with running(journal, DRAIN_SECONDS="0.5") as app:
+    with running(journal, DRAIN_SECONDS="2") as app:
         kept = app.client()
         assert ask(kept, "/ping").headers["Connection"] is None
         told = app.signal()
@@ -509,7 +509,7 @@ def test_a_drain_asks_clients_to_leave_and_serves_them_meanwhile(journal: Path) 
             reply = app.ask(path)
             assert (reply.status, reply.headers["Connection"]) == (status, "close")
         assert app.exit() == 143
-        assert app.told("stopped")[0]["closed"] - told >= 0.49
+        assert app.told("stopped")[0]["closed"] - told >= 1.99
         assert app.refuses()
 
 
@@ -528,14 +528,14 @@ def test_a_request_waits_while_all_workers_are_busy(journal: Path) -> None:
         slow = [pool.submit(app.ask, "/1000") for _ in range(3)]
         while len(app.told("request")) < 3:
             time.sleep(0.005)
-        check = app.ask("/ping")
+        app.ask("/ping", X_Request_ID="check")
         took = sorted(one.result().took for one in slow)
         lasted = time.monotonic() - began
     assert took[0] >= 1
     assert took[1] - took[0] < 0.8  # two at a time: one after the other would be 1 apart
     # Since the first was sent: on a busy machine the last one is sent later, and so waits less.
     assert lasted >= 2
-    assert check.took > 0.5  # a health check stands in the same queue
+    assert app.told("answered")[0]["id"] != "check"  # a health check stands in the same queue
 
 
 def test_a_connection_waits_while_there_are_as_many_as_allowed(journal: Path) -> None:
@@ -556,8 +556,8 @@ def test_a_connection_waits_while_there_are_as_many_as_allowed(journal: Path) ->
 def test_an_idle_connection_is_closed_after_its_time(journal: Path) -> None:
     with running(journal, KEEP_ALIVE="200ms") as app:
         client = app.client()
-        ask(client, "/ping")
         begin = time.monotonic()
+        ask(client, "/ping")
         assert received(client.sock) == b""
         assert 0.1 < time.monotonic() - begin < 2
         client.close()
