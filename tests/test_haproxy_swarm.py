@@ -292,8 +292,8 @@ def test_a_service_that_never_converges_ends_with_the_tasks_errors(
     raised: Raise, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = inspect.getmodule(inspect.unwrap(HAPROXY_SWARM.raises))
-    monkeypatch.setattr(module, "_UP_WITHIN", 8.0)
-    with pytest.raises(EngineError, match=r"not within 8s(?s:.*)non-zero exit \(1\)"):
+    monkeypatch.setattr(module, "_UP_WITHIN", 15.0)
+    with pytest.raises(EngineError, match=r"not within 15(?s:.*)non-zero exit \(1\)"):
         raised("documented", releases={"v1": {"release": "crash"}})
 
 
@@ -304,7 +304,7 @@ def test_up_that_does_not_come_up_exits_with_4_and_leaves_nothing(
     folder = tmp_path / "haproxy_swarm"
     shutil.copytree(HAPROXY_SWARM.folder, folder)
     for name, old, new in (
-        ("topology.py", "_UP_WITHIN = 60.0", "_UP_WITHIN = 8.0"),
+        ("topology.py", "_UP_WITHIN = 60.0", "_UP_WITHIN = 15.0"),
         ("hardened/docker-compose.yml", "image: haproxy:2.6", "image: nosuch/haproxy:2.6"),
     ):
         text = (folder / name).read_text()
@@ -315,7 +315,7 @@ def test_up_that_does_not_come_up_exits_with_4_and_leaves_nothing(
     env = {**os.environ, "DOCKER_HOST": docker.address}
     ran = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
     assert ran.returncode == 4, ran.stderr
-    assert "not within 8" in ran.stderr
+    assert "not within 15" in ran.stderr
     assert "No such image: nosuch/haproxy:2.6" in ran.stderr
     named = {one.run for one in remains.remnants(docker.address)} - before
     assert not {one for one in named if "up-haproxy_swarm" in one}
