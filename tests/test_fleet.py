@@ -169,7 +169,12 @@ def cutting(folder: Path) -> Iterator[Callable[[], Cut]]:
             until(lambda: _done(news) > 200)
             old = run("stranger", hub, [*of_version("0.0.9"), *locust(*where)[3:]])
             refused = old.end(), old.said[1]
-            shown = page(hub, "/stats/requests")
+            # It is shown until its last word has come.
+            shown = until(
+                lambda: (
+                    (told := page(hub, "/stats/requests")) and len(told["workers"]) == 2 and told
+                )
+            )
             before = _done(news)
             hub.ip("link set to-b down")
             until(lambda: _done(news) > before + 150)

@@ -71,12 +71,13 @@ def run(docker: Docker, image: Image, labels: list[str], *argv: str) -> str:
 
 def test_one_that_is_there_is_the_right_one_and_found_in_no_time(images, docker, told):
     first = images.get("app")
-    began = time.monotonic()
-    again = Images(docker.address, tell=told.append).get("app")
-    took = time.monotonic() - began
-    assert again == first
-    assert took < 0.5  # 20 ms by itself; another one may be measuring just now
     told.clear()
+    took = []
+    for _ in range(5):  # a machine that stands still for a moment does not do so each time
+        began = time.monotonic()
+        assert Images(docker.address, tell=told.append).get("app") == first
+        took.append(time.monotonic() - began)
+    assert min(took) < 0.5  # 20 ms by itself
     assert images.get("app") is images.get("app")
     assert told == []
 

@@ -10,6 +10,7 @@ difference, taken from the samples at that edge, and not a microsecond more.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import math
@@ -108,6 +109,8 @@ class Run:
     recording: Recording
     outages: list[dict[str, Any]]
     account: dict[str, Any]
+    stood_still: float = 0.0
+    """For how long, at most, the machine ran nobody."""
 
     def channel(self, name: str) -> Samples:
         return self.recording.samples.of(name)
@@ -168,6 +171,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Run]:
     for _ in range(3):
         with Machine() as machine:
             found = played(tmp_path_factory)
+        found = {
+            rate: dataclasses.replace(one, stood_still=machine.stood_still)
+            for rate, one in found.items()
+        }
         if machine.stood_still < GAP / 2:
             break
         warnings.warn(
@@ -272,7 +279,9 @@ def _check_size(
     interval = run.interval(found.channel)
     late_begin, late_end = run.lateness_at(samples, found)
     if kind == "hang":  # seen from when it begins to when there is less than the bound to wait
-        late_begin, late_end = 0.02, run.outages[number]["clear"] - end + 0.1
+        # What came while the server caught up has its turn after that.
+        taken = max(run.outages[number]["clear"], found.end + late_end)
+        late_begin, late_end = 0.02, taken - end + 0.1
         end -= BOUND
     early, late = found.start - begin, found.end - end
     told = f"begins {early * 1e3:+.2f} ms, ends {late * 1e3:+.2f} ms; granted "
@@ -366,7 +375,8 @@ def test_a_black_hole_is_found_as_timeouts(run: Run) -> None:
     begin, end = span(run, len(PLAYED) - 1)
     for channel in WHOLE:
         samples = run.channel(channel)
-        inside = samples.where((samples.due > begin) & (samples.due < end - 0.05))
+        met = samples.due + run.late(samples)
+        inside = samples.where((samples.due > begin) & (met < end))
         assert set(inside.outcome.tolist()) == {int(Outcome.timeout)}, channel
 
 
@@ -410,8 +420,10 @@ def test_a_stalled_reply_never_delays_another_request(run: Run) -> None:
     samples = run.recording.samples
     inside = samples.where((samples.due > begin) & (samples.due < end - 0.1))
     assert (inside.sent_us != NEVER).all()
-    held_up = inside.lag > 0.1
-    assert held_up.mean() < 0.02, f"{held_up.sum()} of {len(inside)} were held up"
+    held_up = int((inside.lag > 0.1).sum())
+    # A machine that stands still holds them up as well, whatever the server does.
+    granted = 0.02 * len(inside) + max(0.0, run.stood_still - 0.1) * run.rate
+    assert held_up < granted, f"{held_up} of {len(inside)} were held up, granted {granted:.0f}"
 
 
 def test_a_prober_in_lockstep_misses_an_outage_that_the_load_sees(tmp_path: Path) -> None:
