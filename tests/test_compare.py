@@ -371,10 +371,11 @@ def test_repeats_are_one_scenario(one: Result, test: str, name: str) -> None:
 
 
 def test_scenarios_that_were_measured_otherwise_are_told(tmp_path: Path) -> None:
-    for name, told in (("old", {}), ("new", {"slo": {"slow": None, "failed": 0}, "rate": 50.0})):
+    strict = Slo(p99_ratio=None, p99_over=None)
+    for name, slo, told in (("old", strict, {}), ("new", LENIENT, {"rate": 50.0})):
         about = {"topology": "x", "parameters": {"boot": 1}, "channels": {"new": {"share": 0.25}}}
         synthetic.run(tmp_path / name / "a", requests=500, manifest=about | told)
-        judged(tmp_path / name / "a", LENIENT)
+        judged(tmp_path / name / "a", slo)
     found = compare(*(Release.read(tmp_path / name) for name in ("old", "new")))
     assert found.configuration == {
         "x hardened blue_green": {"promise slow": ("", "none"), "rate": ("200.0", "50.0")}
@@ -383,6 +384,18 @@ def test_scenarios_that_were_measured_otherwise_are_told(tmp_path: Path) -> None
     assert list(json.loads(json.dumps(found.as_json()))["configuration"]) == [
         "x hardened blue_green"
     ]
+
+
+def test_a_run_that_was_judged_anew_by_other_promises_was_measured_otherwise(
+    tmp_path: Path,
+) -> None:
+    """They are those of its verdict, and not those that its manifest has kept from its making."""
+    folder = run(tmp_path / "runs", "a", outages=[(2, 2.1, "refused", None)])
+    old = Release.of("old", [folder])
+    judged(folder, dataclasses.replace(LENIENT, failed=9999))
+    found = compare(old, Release.of("new", [folder]))
+    assert found.better
+    assert "measured otherwise, promise failed: the default -> 9999: " in found.text()
 
 
 def test_a_channel_that_was_asked_otherwise_is_told_setting_by_setting(tmp_path: Path) -> None:

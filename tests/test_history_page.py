@@ -140,7 +140,8 @@ def test_each_step_says_what_got_worse_and_better_as_compare_does(
 
 def test_what_was_set_otherwise_stands_beside_what_got_better(tmp_path: Path) -> None:
     run(tmp_path / "a" / "r", 1, outages=BROKEN)
-    run(tmp_path / "b" / "r", 2, manifest={"slo": {"failed": None}, "rate": 50.0})
+    anew = Slo(failed=None, p99_ratio=None, p99_over=None, slow=None)
+    judged(run(tmp_path / "b" / "r", 2, manifest={"rate": 50.0}), anew)
     for label in "ab":
         Release.of(label, runs_in(tmp_path / label)).write(tmp_path / "history")
     page = drawn(tmp_path / "history")

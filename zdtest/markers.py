@@ -83,6 +83,13 @@ def setting(item: pytest.Item, seed: int) -> Setting:
     )
 
 
+def place(item: pytest.Item) -> str:
+    """Return the test's module and classes: in others there may be one of the same name."""
+    module = item.getparent(pytest.Module)
+    inside = [node.name for node in item.listchain() if isinstance(node, pytest.Class)]
+    return ".".join([module.obj.__name__, *inside]) if module else ""
+
+
 def url(item: pytest.Item) -> str:
     """Return where the test's own stack runs, "" where its marker does not tell."""
     stack = item.get_closest_marker("stack")

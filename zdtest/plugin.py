@@ -273,6 +273,7 @@ def zd(
     failed = ""
     try:
         with scenario(setting, zd_docker) as one:
+            one.about(place=markers.place(request.node))
             try:
                 yield one
             finally:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from zdtest.judging.interval import at_most
 from zdtest.results.chance import CHANCE, apart, fisher
 from zdtest.results.overview import SIGNS
-from zdtest.results.release import Release
+from zdtest.results.release import Release, scenarios
 from zdtest.results.result import WORDS, Result
 from zdtest.results.settings import Pair, differing, otherwise, told
 
@@ -170,7 +170,7 @@ class Comparison:
 
 def compare(old: Release, new: Release) -> Comparison:
     """Return what differs between them, scenario by scenario."""
-    before, after = old.scenarios(), new.scenarios()
+    before, after = scenarios(old.results, new.results)
     both = [name for name in before if name in after]
     changes: list[Change] = []
     untold, same = [], 0
@@ -181,7 +181,7 @@ def compare(old: Release, new: Release) -> Comparison:
         same += not found and not _unproved(before[name], after[name])
         if min(len(before[name]), len(after[name])) < REPEATS:
             untold.append(name)
-        pairs = otherwise(old.configuration.get(name, {}), new.configuration.get(name, {}))
+        pairs = otherwise(old.settings(before[name]), new.settings(after[name]))
         settings |= {name: pairs} if pairs else {}
     return Comparison(
         old=old,

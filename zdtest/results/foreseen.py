@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from zdtest.percent import share
-from zdtest.results.release import scenario
+from zdtest.results.release import scenarios
 from zdtest.results.result import Result
 
 
@@ -33,9 +33,10 @@ class Foreseen:
 def foreseen(results: Iterable[Result]) -> list[Foreseen]:
     """Return the configurations whose causes were told beforehand, in the order of their names."""
     groups: dict[tuple[str, tuple[str, ...]], list[Result]] = {}
-    for one in results:
-        if one.expected:
-            groups.setdefault((scenario(one), one.expected), []).append(one)
+    (named,) = scenarios([one for one in results if one.expected])
+    for name, runs in named.items():
+        for one in runs:
+            groups.setdefault((name, one.expected), []).append(one)
     return [
         Foreseen(
             *key,

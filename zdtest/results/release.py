@@ -8,12 +8,13 @@ import re
 import types
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
+from itertools import chain
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from zdtest.errors import ConfigError, RecordingError
 from zdtest.judging.slo import Slo
-from zdtest.results.result import WORDS, Result, read_all
+from zdtest.results.result import WORDS, Result, judgement, read_all
 
 SCHEMA = 2
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
@@ -41,12 +42,9 @@ class Release:
         """When its last run began, seconds since the epoch; 0 where no clock was kept."""
         return max((one.began for one in self.results), default=0.0)
 
-    def scenarios(self) -> dict[str, list[Result]]:
-        """Return the runs of each scenario by its name, which has no repeats in it."""
-        found: dict[str, list[Result]] = {}
-        for one in self.results:
-            found.setdefault(scenario(one), []).append(one)
-        return found
+    def settings(self, runs: Iterable[Result]) -> Facts:
+        """Return how these runs of it were measured."""
+        return _together([self.configuration.get(one, {}) for one in set(map(_placed, runs))])
 
     def write(self, history: Path) -> Path:
         """Write ``<label>.json`` in the folder `history`, whole or not at all; return its path.
@@ -130,7 +128,9 @@ class Release:
         ]
         settings: dict[str, list[Facts]] = {}
         for one, manifest in zip(results, manifests, strict=True):
-            settings.setdefault(scenario(one), []).append(_settings(manifest))
+            # By what it was judged, which may be anew: what was to be promised is no verdict's.
+            told = _settings(manifest | {"slo": judgement(one.folder)["slo"]})
+            settings.setdefault(_placed(one), []).append(told)
         return cls(
             label=label,
             results=tuple(results),
@@ -155,6 +155,31 @@ def scenario(one: Result) -> str:
     kept = [each for each in ids.removesuffix("]").split("-") if not _REPEAT.fullmatch(each)]
     test += f"[{'-'.join(kept)}]" if bracket and kept else ""
     return " ".join(filter(None, (one.topology, one.variant, one.mutant, test or one.strategy)))
+
+
+def scenarios(*sides: Sequence[Result]) -> list[dict[str, list[Result]]]:
+    """Return the runs of each side by the name of their scenario, which is the same on all sides.
+
+    Tests of one name that stand in several modules or classes are several scenarios: only then
+    these are in the name. A run that tells none, as before they were kept, is of the only one that
+    there is; where there are several it is of none of them.
+    """
+    places: dict[str, set[str]] = {}
+    for one in chain.from_iterable(sides):
+        places.setdefault(scenario(one), set()).update({one.place} - {""})
+    found = []
+    for runs in sides:
+        named: dict[str, list[Result]] = {}
+        for one in runs:
+            several = len(places[scenario(one)]) > 1
+            named.setdefault(_placed(one) if several else scenario(one), []).append(one)
+        found.append(named)
+    return found
+
+
+def _placed(one: Result) -> str:
+    """Return the scenario with where its test stands, where that was told."""
+    return f"{scenario(one)} ({one.place})" if one.place else scenario(one)
 
 
 def runs_in(folder: Path) -> list[Path]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from zdtest.errors import RecordingError
 from zdtest.results.compare import Comparison, compare
-from zdtest.results.release import Release
+from zdtest.results.release import Release, scenarios
 from zdtest.results.result import Result
 
 HISTORY = "history"
@@ -49,7 +49,7 @@ class Releases:
 
     def scenarios(self) -> Mapping[str, list[list[Result]]]:
         """Return of each scenario its runs in each release, none where it was not run."""
-        found = [one.scenarios() for one in self.kept]
+        found = scenarios(*(one.results for one in self.kept))
         names = sorted({name for each in found for name in each})
         return {name: [each.get(name, []) for each in found] for name in names}
 

@@ -88,6 +88,8 @@ class Result:
     open: bool = False
     """Whether an outage had begun before the run, or was not over when it ended: it may have lasted
     longer than at most."""
+    place: str = ""
+    """The module and class of the test, "" where none was told."""
     expected: tuple[str, ...] = ()
     """The causes that were known beforehand: one of them is to blame for nearly all that failed."""
 
@@ -244,7 +246,7 @@ def _result(folder: Path, manifest: Mapping[str, Any], verdict: Mapping[str, Any
     )
 
 
-_TOLD = ("topology", "variant", "strategy", "test", "mutant")
+_TOLD = ("topology", "variant", "strategy", "test", "place", "mutant")
 
 
 def _meaning(blame: Mapping[str, Any]) -> str:
