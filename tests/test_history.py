@@ -188,6 +188,31 @@ def test_who_cannot_be_told_apart_is_not_accused_of_the_others_early_requests():
     assert early([*boots, *gone], "r").count == 1
 
 
+def test_who_says_again_that_it_is_ready_was_so_all_along():
+    again = [told("ready", 20.0), arrived(1, 21.0)]
+    assert early([*LIFE[:2], arrived(0, 13.0), *again], "r") == Found(0)
+    assert early([told("ready", 12.0), arrived(0, 13.0), *again], "r") == Found(0)
+
+
+def test_who_is_ready_after_its_end_is_another_life_also_where_no_start_is_told():
+    lives = [told("ready", 12.0), told("stopped", 13.0), told("ready", 20.0)]
+    assert early([*lives, arrived(0, 12.5), arrived(1, 21.0)], "r") == Found(0)
+    found = early([*lives, arrived(0, 15.0)], "r")
+    assert found.witnesses[0].told == "accepted by v1 2000.0 ms after its listener closed"
+
+
+def test_an_id_that_somebody_on_the_way_added_to_is_still_that_requests():
+    samples = sent(Outcome.ok, Outcome.ok, channel="new")
+    journal = [
+        {**arrived(seq, 1.0), "id": f"r-0000000{seq}{more}"} for seq, more in enumerate("-.")
+    ]
+    assert phantom(samples, journal, "r").count == 0
+    longer = [{**arrived(0, 1.0), "id": "r-000000001"}]
+    assert phantom(samples, longer, "r").count == 1
+    again = [arrived(0, 1.0), {**arrived(0, 1.0), "id": "r-00000000.1"}]
+    assert repeated(samples, again, "r").count == 1
+
+
 def test_a_process_killed_without_a_word_never_closed():
     journal = [*LIFE[:2], arrived(0, 1000.0), arrived(1, 13.0, instance="b")]
     assert early(journal, "r").count == 0
@@ -460,9 +485,12 @@ def test_a_stream_that_begins_again_repeats_until_it_is_where_it_was():
     assert repeats(seen).witnesses[0].told == "5 had been reached"
 
 
-def test_messages_are_ordered_by_time_not_by_how_they_are_given():
-    seen = stream(1, 2, 3)[::-1]
-    assert gaps(seen).count == repeats(seen).count == 0
+def test_messages_are_in_the_order_in_which_their_subscriber_got_them():
+    """As a worker's clock is known better, what it tells moves: later ones may seem earlier."""
+    seen = [Message(t, id, 0) for t, id in ((1.0, 1), (1.1, 2), (1.05, 3), (1.06, 4))]
+    amid = [seen[0], Message(9.0, 7, 1), *seen[1:], Message(1.0, 8, 1)]
+    assert gaps(amid).count == repeats(amid).count == 0
+    assert (gaps(seen[::-1]).count, repeats(seen[::-1]).count) == (0, 3)
 
 
 def test_no_message_has_no_gap():

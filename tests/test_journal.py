@@ -45,6 +45,9 @@ def test_only_an_id_that_the_run_can_have_given_has_a_number():
     ids = ["r-0000000a", "r-0000000A", "r-1", "r-000000000", "q-00000001", "r", None, "", "ré"]
     numbers = Journal.of([line("order", id=one) for one in ids]).lines("r", "order").seq
     assert numbers.tolist() == [10, *[IMPOSSIBLE] * 3, *[FOREIGN] * 5]
+    hops = [f"r-0000000a{more}" for more in ("-1", "#1", ".1.2", "/", "é", "-b", "f", "F", "g")]
+    numbers = Journal.of([line("order", id=one) for one in hops]).lines("r", "order").seq
+    assert numbers.tolist() == [*[10] * 6, *[IMPOSSIBLE] * 2, 10]
     foreign = Journal.of([line("order", id="é-00000001")]).lines("é", "order").seq
     assert foreign.tolist() == [1]
 

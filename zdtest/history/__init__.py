@@ -131,7 +131,7 @@ class History:
             cut=cut(samples, run),
             altered=altered(samples, run, channels),
             odd=odd(samples, run, channels),
-            **_arrivals(samples, lines, run, whole=_whole(recording)),
+            **_arrivals(samples, lines, run, whole=_whole(recording), keyed=keyed),
             **_streams(heard if heard is not None and heard.whole else None),
             retried=None if again is None else len(again),
             resumed=None if heard is None else int(heard.rows["resumed"].sum()),
@@ -148,12 +148,13 @@ def _whole(recording: Recording) -> bool:
 
 
 def _arrivals(
-    samples: Samples, journal: Journal | None, run: str, *, whole: bool
+    samples: Samples, journal: Journal | None, run: str, *, whole: bool, keyed: bool
 ) -> dict[str, Found]:
     if journal is None:
         return dict.fromkeys(("key_twice", "phantom", "early", "repeated"), UNKNOWN)
     return {
-        "key_twice": key_twice(journal, run),
+        # Where no write carried a key, what the app calls its keys are no Idempotency-Keys.
+        "key_twice": key_twice(journal, run) if keyed else UNKNOWN,
         "phantom": phantom(samples, journal, run, whole=whole),
         "early": early(journal, run),
         "repeated": repeated(samples, journal, run),

@@ -71,8 +71,9 @@ def _lives(lines: Lines) -> dict[int, list[_Life]]:
     """Return the lives of each process that tells of them, in order.
 
     Containers all have the same process id, so that one (instance, version, pid) may live again,
-    and beside itself. Where no token tells them apart, who is ready is the first that was not, and
-    who stops one that never was, if there is one: what is left may have accepted all the others'.
+    and beside itself; who is ready after its end does, whether it said that it started or not.
+    Where no token tells them apart, who is ready is the first that was not, and who stops one that
+    never was, if there is one: what is left may have accepted all the others'.
     """
     lives: dict[int, list[_Life]] = {}
     order = np.argsort(lines.at, kind="stable").tolist()
@@ -82,8 +83,10 @@ def _lives(lines: Lines) -> dict[int, list[_Life]]:
         if event == _STARTED or not own:
             own.append(_Life(at if event == _STARTED else -np.inf))
         unready = [life for life in own if life.ready == np.inf and life.closed == np.inf]
-        if event == _READY:
-            (unready or own[-1:])[0].ready = at
+        if event == _READY and unready:
+            unready[0].ready = at
+        elif event == _READY and all(life.closed < np.inf for life in own):
+            own.append(_Life(at, ready=at))  # who serves already says so once more
         if event == _STOPPED:
             closed = float(lines.closed[row])
             serving = [life for life in own if life.closed == np.inf]

@@ -60,13 +60,17 @@ def repeats(seen: Seen) -> Found:
 
 
 def _rows(seen: Seen) -> Rows:
-    """Return the messages stream by stream, each in the order of its times."""
+    """Return the messages stream by stream, each in the order in which they were got.
+
+    That is the order in which they are given. Their times may be in another one, where the clock of
+    a worker came to be known better in between.
+    """
     if isinstance(seen, np.ndarray):
         rows = seen
     else:
         told = [(round(one.t * 1e9), one.id, one.stream, one.resumed) for one in seen]
         rows = np.array(told, MESSAGE)
-    return rows[np.lexsort((rows["t"], rows["stream"]))]
+    return rows[np.argsort(rows["stream"], kind="stable")]
 
 
 def _first(rows: Rows) -> NDArray[np.bool_]:

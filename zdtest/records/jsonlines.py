@@ -29,7 +29,10 @@ FOREIGN = -2
 """The number of a request that is not of this run, or has no id."""
 
 IMPOSSIBLE = -1
-"""The number of a request whose id begins as this run's do, but cannot have been given."""
+"""The number of a request whose id begins as this run's do, but cannot have been given.
+
+What somebody on the way added to one (``…-0000002a.1``) does not make it another.
+"""
 
 Kinds = Mapping[str, tuple[type, ...]]
 """What a field may be, first what its column is; a number where text is meant becomes text."""
@@ -40,6 +43,9 @@ _FEW = 1 << 16
 _DIGITS = 8
 _HEX = np.full(256, -1, np.int64)
 _HEX[list(b"0123456789abcdef")] = np.arange(16)
+_LONGER = np.zeros(256, np.bool_)
+_LONGER[list(b"0123456789abcdefABCDEF")] = True
+"""What after the digits makes another number of them."""
 
 
 class JsonLines:
@@ -227,9 +233,13 @@ def _seqs(ids: Any, run: str) -> Ints:
     if not ours.any():
         return seqs
     _, offsets, text = (np.frombuffer(b or b"", np.uint8) for b in ids.buffers())
-    ends = offsets.view(np.int32)[ids.offset : ids.offset + len(ids) + 1]
-    rows = np.flatnonzero(ours & (np.diff(ends) == len(prefix.encode()) + _DIGITS))
-    digits = _HEX[text[ends[rows + 1][:, None] + np.arange(-_DIGITS, 0)]]
+    bounds = offsets.view(np.int32)[ids.offset : ids.offset + len(ids) + 1]
+    whole = len(prefix.encode()) + _DIGITS
+    rows = np.flatnonzero(ours & (np.diff(bounds) >= whole))
+    ends = bounds[rows] + whole
+    digits = _HEX[text[ends[:, None] + np.arange(-_DIGITS, 0)]]
     numbers = digits @ (16 ** np.arange(_DIGITS - 1, -1, -1, dtype=np.int64))
+    added = np.flatnonzero(ends < bounds[rows + 1])
+    digits[added[_LONGER[text[ends[added]]]]] = -1
     seqs[rows] = np.where((digits >= 0).all(axis=1), numbers, IMPOSSIBLE)
     return seqs

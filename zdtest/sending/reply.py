@@ -21,6 +21,8 @@ _MAX_DIGITS: Final = 18
 _MAX_CHUNK_LINE: Final = 4_096
 _KNOWN_HEADS: Final = 256
 _HEX: Final = b"0123456789abcdefABCDEF"
+_DIGITS: Final = b"0123456789abcdef"
+"""Eight of them end a request's id."""
 
 
 class Malformed(ValueError):
@@ -77,11 +79,17 @@ def head_reader(version_header: str, instance_header: str) -> Callable[[bytes], 
 def strays(head: Head, payload: bytes) -> bool:
     """Whether the reply to the request `payload` is for another request of the same run.
 
-    Ids that somebody on the way makes up himself, as some proxies do, say nothing.
+    Ids that somebody on the way makes up himself, as some proxies do, say nothing; what he adds to
+    ours (``…-0000002a.1``) changes nothing.
     """
     # With its name: an Idempotency-Key is the id of a request too.
-    id = b"X-Request-ID: " + head.id
-    return len(head.id) > 9 and id not in payload and id[:-8] in payload
+    if not head.id or (b"X-Request-ID: " + head.id) in payload:
+        return False
+    ours = payload.partition(b"X-Request-ID: ")[2].partition(b"\r\n")[0]
+    theirs, more = head.id[: len(ours)], head.id[len(ours) : len(ours) + 1]
+    if theirs == ours or theirs[:-8] != ours[:-8] or theirs[-8:].strip(_DIGITS):
+        return False
+    return not more or more not in _HEX
 
 
 def status_of(data: bytes) -> int:
