@@ -688,3 +688,15 @@ def test_one_failed_request_of_very_many_is_seen_in_its_lane(tmp_path):
     hit = shown[shown["failed"] > 0].iloc[0]
     assert hit["left"] <= 60.01
     assert hit["right"] >= 60
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [{"outages": [(4.0, 5.0, "refused", ["new"])]}, {"slow": [(4.0, 5.0, 2.0, ["new"])]}],
+    ids=["outage", "brownout"],
+)
+def test_what_was_not_over_as_the_run_ended_may_have_lasted_longer_than_at_most(page, plan):
+    shown = page(requests=1000, **plan)
+    place = next(place for place, row in enumerate(shown.rows) if "at most" in row)
+    told = dict(zip(shown.rows[place], shown.rows[place + 1], strict=True))
+    assert (told["channel"], told["at most"]) == ("new", "1s or more")
