@@ -212,6 +212,14 @@ def test_a_verdict_that_cannot_be_written_is_told_and_2(capsys, run):
     assert told.err.count("\n") == 1
 
 
+def test_a_broken_run_is_1_even_where_that_cannot_be_written(capsys, run):
+    (run / "verdict.json").mkdir()
+    assert main(["judge", str(run), "--slo", "slow=1us"]) == 1
+    told = capsys.readouterr()
+    assert told.out.startswith("BROKEN")
+    assert told.err.startswith(f"zdtest: cannot write {run}: ")
+
+
 def test_a_run_is_drawn_again_and_listed(capsys, run, tmp_path):
     index = tmp_path / "index.html"
     assert main(["report", str(run), "--index", str(index)]) == 0

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zdtest.cli.exit import HOLDS, INCONCLUSIVE, VERDICTS
+from zdtest.cli.exit import BROKEN, HOLDS, INCONCLUSIVE, USAGE, VERDICTS, say
 from zdtest.errors import ConfigError, RecordingError
 
 if TYPE_CHECKING:
@@ -32,9 +32,9 @@ def judge(options: argparse.Namespace) -> int:
     verdict = verdict_on(options.run, _slo(options))
     try:
         keep(verdict, options.run)
-    except RecordingError:
+    except RecordingError as error:
         print(verdict.summary())
-        raise
+        return say(error, BROKEN if verdict.verdict == "broken" else USAGE)
     show(verdict, options.run)
     return VERDICTS[verdict.verdict]
 
