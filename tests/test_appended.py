@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -67,7 +69,7 @@ def test_a_file_that_is_moved_away_and_begun_anew_is_read_to_its_end(log):
         file.write(b"old\n")
     assert watched.new() == b"old\nnew\n"
     log.unlink()
-    assert watched.new() == b"old\n"
+    assert watched.new() == b"old\nnew\n"
 
 
 def test_a_file_that_is_emptied_is_no_account(log):
@@ -75,6 +77,99 @@ def test_a_file_that_is_emptied_is_no_account(log):
     log.write_bytes(b"")
     with pytest.raises(RecordingError, match="it was emptied during the run"):
         watched.new()
+
+
+def append(log: Path, text: bytes) -> None:
+    with log.open("ab") as file:
+        file.write(text)
+
+
+def test_a_file_that_is_moved_away_again_and_again_is_read_to_its_end(log):
+    watched = Appended("--journal", log)
+    with log.open("ab") as file:
+        for n in range(1, 4):
+            append(log, f"{n}\n".encode())
+            log.rename(log.with_suffix(f".{n}"))
+            watched.look()
+            append(log, f"new {n}\n".encode())
+            watched.look()
+        file.write(b"late\n")
+    (log.with_suffix(".2")).unlink()
+    assert watched.new() == b"1\nlate\nnew 1\n2\nnew 2\n3\nnew 3\n"
+    watched.close()
+
+
+@pytest.mark.parametrize("begun", [b"", b"before\n"], ids=["fresh", "old"])
+@pytest.mark.parametrize("looks", [1, 2])
+def test_a_file_that_was_emptied_is_no_account_though_it_has_grown_again(log, begun, looks):
+    """As logrotate's copytruncate does, which loses what comes while it copies."""
+    log.write_bytes(begun)
+    watched = Appended("--journal", log)
+    append(log, b"one\ntwo\n")
+    watched.look()
+    os.truncate(log, 0)
+    for _ in range(looks):
+        append(log, b"another\n" * 20)
+        watched.look()
+    with pytest.raises(RecordingError, match="it was emptied during the run"):
+        watched.new()
+
+
+def test_a_file_that_was_moved_away_and_emptied_then_is_no_account(log):
+    watched = Appended("--journal", log)
+    append(log, b"one\n")
+    old = log.rename(log.with_suffix(".1"))
+    log.write_bytes(b"two\n")
+    watched.look()
+    old.write_bytes(b"")
+    append(log, b"three\n")
+    with pytest.raises(RecordingError, match="it was emptied during the run"):
+        watched.new()
+
+
+def test_a_successor_that_cannot_be_read_is_no_account(log):
+    """A socket, as root may read what others may not."""
+    watched = Appended("--journal", log)
+    log.rename(log.with_suffix(".1"))
+    with socket.socket(socket.AF_UNIX) as own:
+        own.bind(str(log))
+        watched.look()
+    log.rename(log.with_suffix(".2"))
+    log.write_bytes(b"new\n")
+    with pytest.raises(RecordingError, match="what took its place could not be read"):
+        watched.new()
+
+
+def test_a_line_that_had_been_begun_before_is_taken_as_a_whole(log):
+    append(log, b'{"half": ')
+    watched = Appended("--journal", log)
+    append(log, b"1}\nnew\n")
+    assert watched.new() == b'{"half": 1}\nnew\n'
+    assert list(watched.before()) == []
+
+
+def test_a_line_that_was_cut_costs_none_of_the_next_file(log):
+    watched = Appended("--journal", log)
+    append(log, b"cut")
+    log.rename(log.with_suffix(".1"))
+    append(log, b"new\n")
+    assert watched.new() == b"cut\nnew\n"
+
+
+def test_a_file_is_followed_while_the_run_goes_on(log, tmp_path):
+    (tmp_path / "run" / "logs").mkdir(parents=True)
+    beside = Beside(Asked(journal=log), tmp_path / "run")
+    for n in range(1, 4):
+        append(log, OURS)
+        log.rename(log.with_suffix(f".{n}"))
+        log.write_bytes(OURS)
+        seen = beside.looks
+        until(lambda seen=seen: beside.looks > seen + 1)
+    said: list[str] = []
+    beside.keep("run", said.append)
+    assert said == []
+    assert (tmp_path / "run" / "journal.jsonl").read_bytes() == OURS * 6
+    assert "appended" not in [thread.name for thread in threading.enumerate()]
 
 
 def test_a_file_that_grows_without_measure_is_not_copied(log, monkeypatch):
@@ -122,6 +217,24 @@ def test_the_walls_times_are_brought_on_the_runs_clock(log, tmp_path):
     assert told["t"] == pytest.approx(time.monotonic(), abs=5)
     assert told["t"] - told["begin"] == pytest.approx(1, abs=1e-3)
     assert second == "no json"
+
+
+def test_the_walls_times_are_known_wherever_they_stand(log, tmp_path):
+    """Also as a JVM writes them, beside lines without a time, and on the run's clock already."""
+    wall, now = time.time(), time.monotonic()
+    lines = [
+        '{"msg": "listening", "level": "info"}',
+        f'{{"t": {now}, "event": "ready", "instance": "a"}}',
+        f'{{"t": {wall:.12e}, "event": "started"}}',
+        json.dumps({"t": wall, "event": "request", "id": "run-00000001"}),
+        json.dumps({"t": now, "closed": wall, "event": "stopped"}, separators=(" ,", " : ")),
+    ]
+    assert kept(log, tmp_path / "run", "\n".join(lines).encode() + b"\n") == []
+    told = (tmp_path / "run" / "journal.jsonl").read_text().splitlines()
+    assert told[:2] == lines[:2]
+    moved = [json.loads(line) for line in told[2:]]
+    assert [one["t"] for one in moved] == pytest.approx([now] * 3, abs=2000)
+    assert moved[2]["closed"] == pytest.approx(now, abs=5)
 
 
 def test_what_one_logs_of_others_is_said_and_proves_nothing(tmp_path):

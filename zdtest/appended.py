@@ -9,8 +9,10 @@ import json
 import os
 import re
 import stat
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +24,22 @@ MOST = 1 << 28
 _LAST = 0.5
 """Seconds in which what has been answered is written down too."""
 
+_EVERY = 0.1
+"""Seconds from one look at the files to the next: what came and went in between was not seen."""
+
+_TAIL = 512
+"""Bytes before a file's end that have to be there again at the next look."""
+
+_LINE = 1 << 16
+_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+"""Not blocking: who opens a pipe that nobody writes to would wait for ever."""
+
+_EMPTIED = "it was emptied during the run, and what it held is gone"
+
 _LIFE = re.compile(rb'"event": ?"(started|ready|stopped)"')
 _TIMES = ("t", "begin", "closed")
+_MAYBE_WALL = re.compile(rb'"(?:t|begin|closed)"\s*:\s*(?:[0-9]{10}|[0-9.]+[eE])')
+"""What a line has in it that tells the wall's time; a JVM writes 1.7956692998E9."""
 _WALL = 1e9
 """Seconds that no machine has been up for, and that the wall's clock has passed long ago."""
 
@@ -41,86 +57,142 @@ class Asked:
                 Appended(option, path).close()
 
 
+class _File:
+    """A file that others append to, held open: whatever becomes of its name, it can be read."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, _FLAGS)
+        told = os.fstat(self._file)
+        if not stat.S_ISREG(told.st_mode):
+            self.close()
+            raise OSError(0, "no file that grows")
+        self.who = _who(told)
+        self.size = self.begun = 0
+        self._tail = b""
+
+    def begin(self) -> None:
+        """What stands there now is not of the run, but for a line that has not ended yet."""
+        self.grown()
+        last = self.read(max(0, self.size - _LINE))
+        self.begun = self.size - len(last) + last.rfind(b"\n") + 1 if b"\n" in last else self.size
+
+    def grown(self) -> bool:
+        """Look how long it is; whether it goes on after what was seen of it."""
+        size, at = os.fstat(self._file).st_size, self.size - len(self._tail)
+        if size < self.size or os.pread(self._file, len(self._tail), at) != self._tail:
+            return False
+        self.size = size
+        self._tail = os.pread(self._file, _TAIL, max(0, size - _TAIL))[: min(size, _TAIL)]
+        return True
+
+    def read(self, begin: int, end: int | None = None) -> bytes:
+        """Return what stands there from one place to another, or to where it was seen to end."""
+        parts, end = [], self.size if end is None else end
+        while begin < end and (part := os.pread(self._file, end - begin, begin)):
+            parts.append(part)
+            begin += len(part)
+        return b"".join(parts)
+
+    def close(self) -> None:
+        """Let go of it."""
+        os.close(self._file)
+
+
 class Appended:
-    """What is appended to the file from now on, also where it is moved away and begun anew."""
+    """What is appended to the file from now on, also where it is moved away and begun anew.
+
+    That it was is found out by `look`, which has to be done often.
+    """
 
     def __init__(self, option: str, path: Path) -> None:
         self.option = option
         self.path = path
         try:
-            # Not blocking: who opens a pipe that nobody writes to would wait for ever.
-            self._file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            self._files = [_File(path)]
+            self._files[0].begin()
         except OSError as error:
-            raise self._refused(error.strerror or str(error)) from error
-        if not stat.S_ISREG(os.fstat(self._file).st_mode):
-            self.close()
-            raise self._refused("no file that grows")
-        self.begun = os.fstat(self._file).st_size
-
-    def _refused(self, why: str) -> ConfigError:
-        return ConfigError(f"{self.option} {self.path}: {why}; expected a log that can be read")
+            why = error.strerror or str(error)
+            raise ConfigError(f"{option} {path}: {why}; expected a log that can be read") from error
+        self._lost = ""
+        self._unread: set[tuple[int, int]] = set()
 
     def before(self) -> Iterator[bytes]:
         """Yield the lines that stood there and tell of lives, of the last `MOST` bytes."""
-        at = max(0, self.begun - MOST)
-        text = os.pread(self._file, self.begun - at, at)
+        first = self._files[0]
+        text = first.read(max(0, first.begun - MOST), first.begun)
         yield from (line for line in text.splitlines(keepends=True) if _LIFE.search(line))
 
-    def new(self) -> bytes:
-        """Return what came since; raises RecordingError where that is too much, or was cut off."""
-        size = os.fstat(self._file).st_size
-        if size < self.begun:
-            raise RecordingError("it was emptied during the run, and what it held is gone")
-        parts = [(self._file, self.begun, size - self.begun)]
-        after = self._begun_anew()
+    def look(self) -> None:
+        """Find out whether it was emptied, and what took its place."""
         try:
-            if after is not None:
-                parts.append((after, 0, os.fstat(after).st_size))
-            if (whole := sum(length for _, _, length in parts)) > MOST:
-                raise RecordingError(
-                    f"{whole / 1e6:.0f} MB came in the run, expected {MOST / 1e6:.0f} MB at most"
-                )
-            return b"".join(_read(*part) for part in parts)
-        finally:
-            if after is not None:
-                os.close(after)
+            self._succeed()
+            if not all([file.grown() for file in self._files]):
+                self._lost = _EMPTIED
+        except OSError as error:
+            self._lost = self._lost or error.strerror or str(error)
 
-    def _begun_anew(self) -> int | None:
-        """Return the file that took the place of this one, None where none did."""
+    def _succeed(self) -> None:
+        """Take hold of the file that has taken the place of the last one, where one has."""
         try:
-            after = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            there = _who(os.stat(self.path))
         except FileNotFoundError:
-            return None
-        if _identity(after) != _identity(self._file):
-            return after
-        os.close(after)
-        return None
+            return  # moved away, and not begun anew yet
+        if there in [file.who for file in self._files]:
+            return
+        self._unread.add(there)
+        with suppress(OSError):  # as it may not be ours to read yet, or is gone already
+            file = _File(self.path)
+            self._unread.discard(file.who)
+            self._files.append(file)
+
+    def new(self) -> bytes:
+        """Return what came; raises RecordingError where that is too much, or is not all there."""
+        self.look()
+        if self._unread:
+            self._lost = self._lost or "what took its place could not be read"
+        if self._lost:
+            raise RecordingError(self._lost)
+        if (whole := sum(file.size - file.begun for file in self._files)) > MOST:
+            raise RecordingError(
+                f"{whole / 1e6:.0f} MB came in the run, expected {MOST / 1e6:.0f} MB at most"
+            )
+        text = b""
+        for file in self._files:
+            # A line that was cut as the file was moved away is not glued to the next one.
+            text += b"\n" if text and not text.endswith(b"\n") else b""
+            text += (part := file.read(file.begun))
+            if len(part) < file.size - file.begun:
+                raise RecordingError(_EMPTIED)
+        return text
 
     def close(self) -> None:
-        """Let go of the file."""
-        os.close(self._file)
+        """Let go of the file, and of those that took its place."""
+        for file in self._files:
+            file.close()
 
 
-def _identity(file: int) -> tuple[int, int]:
-    told = os.fstat(file)
+def _who(told: os.stat_result) -> tuple[int, int]:
     return told.st_dev, told.st_ino
 
 
-def _read(file: int, at: int, length: int) -> bytes:
-    parts = []
-    while length and (part := os.pread(file, length, at)):
-        parts.append(part)
-        at, length = at + len(part), length - len(part)
-    return b"".join(parts)
-
-
 class Beside:
-    """Keeps for the run in `folder` what is `asked` for."""
+    """Keeps for the run in `folder` what is `asked` for, and looks at the files until then."""
 
     def __init__(self, asked: Asked, folder: Path) -> None:
         self._folder = folder
         files = (("--proxy-log", asked.proxy_log), ("--journal", asked.journal))
         self._files = [Appended(option, path) for option, path in files if path is not None]
+        self.looks = 0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="appended", daemon=True)
+        if self._files:
+            self._thread.start()
+
+    def _follow(self) -> None:
+        while not self._over.wait(_EVERY):
+            for file in self._files:
+                file.look()
+            self.looks += 1
 
     def keep(self, run: str, left_out: Callable[[str], None]) -> None:
         """Write what came into the folder; `left_out` hears of each file why nothing of it was.
@@ -129,6 +201,8 @@ class Beside:
         """
         if self._files:
             time.sleep(_LAST)
+            self._over.set()
+            self._thread.join()
         for file in self._files:
             try:
                 self._keep(file, run)
@@ -150,14 +224,13 @@ class Beside:
             (self._folder / "logs" / "proxy.log").write_bytes(text)
             return
         lines = [*file.before(), *text.splitlines(keepends=True)]
-        if any(_wall(_object(line).get("t")) for line in lines[:1]):
-            shift = time.monotonic() - time.time()
-            lines = [_moved(line, shift) for line in lines]
+        shift = time.monotonic() - time.time()
+        lines = [_moved(line, shift) if _MAYBE_WALL.search(line) else line for line in lines]
         (self._folder / "journal.jsonl").write_bytes(b"".join(lines))
 
 
 def _moved(line: bytes, shift: float) -> bytes:
-    """Return a line of the journal with its times, which are the wall's, moved by `shift`."""
+    """Return a line of the journal with those of its times that are the wall's moved by `shift`."""
     told = _object(line)
     moved = {name: round(told[name] + shift, 6) for name in _TIMES if _wall(told.get(name))}
     return json.dumps({**told, **moved}, ensure_ascii=False).encode() + b"\n" if moved else line
