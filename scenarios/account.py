@@ -19,9 +19,10 @@ from zdtest.records.sample import CHANNELS, Outcome
 UNINTERRUPTED = Slo(p99_ratio=None, p99_over=None, slow=None, hole="1s")
 # A bad release is given up: nobody notices, and in the end only the old version answers.
 ABORTED = dataclasses.replace(UNINTERRUPTED, deploy="aborted")
-# A bad canary has users until somebody sees that it is bad: that few, and all is over in less than
-# a second.
-SEEN_BY_FEW = dataclasses.replace(ABORTED, failed=5, min_requests=50)
+# A bad canary has a twentieth of the users until somebody sees that it is bad: no more than that of
+# 200 in a second, in which all is over, also on a machine that stands still for half of it.
+SEEN_BY_FEW = dataclasses.replace(ABORTED, failed=10, min_requests=50)
+SEEN_WITHIN = 1.0
 # A POST in flight on a server that dies is lost, whatever a balancer does, and is counted apart.
 SAFE = dataclasses.replace(UNINTERRUPTED, channels=("new", "reused"))
 
@@ -63,6 +64,21 @@ class Account:
     def within(self, begin: float, end: float):
         """Which samples were sent and answered between these moments."""
         return (self.sent >= begin) & (self.done <= end)
+
+    def under_way(self, *moments: float) -> int:
+        """How many had been sent and were not answered at one of these moments.
+
+        Of them nothing says on which side of it they were dealt with: one or two, unless a machine
+        that stood still sends at once what fell due meanwhile.
+        """
+        found = [(self.sent < at) & (self.done > at) for at in moments]
+        return int(np.count_nonzero(np.any(found, axis=0)))
+
+    @property
+    def lateness(self) -> float:
+        """By how much at most one was sent after it was due: a second is as sharp as that."""
+        assert self.recording.trailer is not None
+        return float(self.recording.trailer["lag_max_ms"]) / 1e3
 
     def mark(self, name: str, **about: object) -> float:
         """When that was marked first."""
