@@ -135,8 +135,8 @@ def test_a_broken_page_says_why_and_shows_the_outage_and_the_failed_requests(pag
     assert failed[0][6] == "refused"
 
 
-UNKNOWN = ("early", "gaps", "key_lost", "repeats")
-"""What the journal of orders alone that the made-up app keeps does not tell."""
+UNKNOWN = ("early", "gaps", "key_lost", "key_twice", "repeats")
+"""What the journal of orders alone, none under a key, that the made-up app keeps does not tell."""
 
 
 def test_every_correctness_check_is_on_the_page_with_its_count_and_its_witnesses(page):
@@ -441,7 +441,8 @@ def test_the_facts_of_the_run_and_its_generator_are_on_the_page(page):
 
 def test_promises_are_shown_with_their_units_and_headers_by_their_names(page):
     shown = page({"slo": Slo(p99_over="100ms", slow=float(90)).as_dict()}, requests=100,
-                 manifest={"headers": {"Authorization": "…"}, "command": ["true"]})  # fmt: skip
+                 manifest={"headers": {"Authorization": "…"}, "again": ["--url", "http://x/"],
+                           "command": ["true"]})  # fmt: skip
     promises = dict(row for row in shown.rows if len(row) == 2)["SLO"]
     for promise in ("p99_ratio 3,", "p99_over 100ms,", "slow 90.0s,", "merge 1s,", "hole 100ms"):
         assert promise in promises, promises

@@ -43,6 +43,8 @@ class Plan:
     new_version: str | None
     name: str = ""
     """What releases know the run by, "" for what it was of: ``command`` or ``duration``."""
+    again: Sequence[str] = ()
+    """The options that measure the same again, for people: without seed, and values of headers."""
     logs: Asked = field(default_factory=Asked)
     """What proxy and app write down elsewhere, for the run's folder."""
 
@@ -55,6 +57,7 @@ class Plan:
             "old_version": self.old_version,
             "new_version": self.new_version,
             "slo": self.slo.as_dict(),
+            **({"again": list(self.again)} if self.again else {}),
             **({"journal": True} if self.logs.journal else {}),
         }
 

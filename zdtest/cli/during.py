@@ -14,6 +14,7 @@ from zdtest.cli.exit import BROKEN, CODES, FAILED, USAGE, VERDICTS, say
 from zdtest.cli.judge import SLO_HELP, show
 from zdtest.errors import CommandError, ConfigError, DeployFailed, RecordingError
 from zdtest.interrupt import die_by
+from zdtest.sending import headers
 
 if TYPE_CHECKING:
     from zdtest.during import Finding
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 _D = "(default %(default)s)"
 _LONGEST = 7 * 24 * 3600.0
+_NOT_AGAIN = ("verb", "command", "out", "seed", "header")
+"""What is told of a run elsewhere, or is another one's each time."""
 _HEADER_HELP = (
     "sent with every request, repeatable; so is every line of the environment's ZD_HEADER, "
     "which nobody who lists processes sees; values are kept nowhere"
@@ -114,6 +117,7 @@ def during(options: argparse.Namespace) -> int:
         baseline=_seconds(options, "baseline"),
         settle=_seconds(options, "settle"),
         name=named(options.name, "--name") if options.name is not None else "",
+        again=_again(options),
         logs=Asked(options.proxy_log, options.journal),
         old_version=options.old_version,
         new_version=options.new_version,
@@ -122,6 +126,20 @@ def during(options: argparse.Namespace) -> int:
     if options.out is None:
         plan = dataclasses.replace(plan, folder=fresh(plan.folder, "during"))
     return _tell(work.during(plan), plan.folder)
+
+
+def _again(options: argparse.Namespace) -> list[str]:
+    """Return the options that are not as they are anyway; what may be secret is left out."""
+    bare = argparse.ArgumentParser()
+    add_during(bare)
+    usual = vars(bare.parse_args(["--url", ""]))
+    words = []
+    for name, value in vars(options).items():
+        if name in _NOT_AGAIN or value == usual.get(name):
+            continue
+        told = headers.HIDDEN if name == "write_body" else str(value)
+        words += [f"--{name.replace('_', '-')}", *([told] if value is not True else [])]
+    return words
 
 
 def _tell(found: Finding, folder: Path) -> int:
@@ -153,7 +171,6 @@ def _code(found: Finding) -> int:
 
 
 def _load(options: argparse.Namespace, path: str) -> Load:
-    from zdtest.sending import headers
     from zdtest.traffic import Load
 
     names = ("expect-status", "expect-body", "version-header", "instance-header", "write-body")

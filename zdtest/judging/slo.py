@@ -136,14 +136,18 @@ class Slo:
         found = dataclasses.asdict(self)
         return found | {"channels": None if self.channels is None else list(self.channels)}
 
+    def written(self) -> str:
+        """Return what differs from the default, or ``failed=0``, as `parse` reads it."""
+        names = self._others() or ["failed"]
+        return ",".join(f"{name}={shown(name, getattr(self, name))}" for name in names)
+
     def changes(self) -> str:
         """Return how it differs from the default, as ``promised: failed=5 (default 0)``.
 
         The channels and what becomes of the deploy are left out: a verdict spells them out.
         """
-        told = [name for name in _NAMES if name not in ("channels", "deploy")]
         usual = Slo()
-        other = [name for name in told if getattr(self, name) != getattr(usual, name)]
+        other = [name for name in self._others() if name not in ("channels", "deploy")]
         made = [
             f"{name}={shown(name, getattr(self, name))} "
             f"(default {shown(name, getattr(usual, name))})"
@@ -157,6 +161,11 @@ class Slo:
             if names
         )
 
+    def _others(self) -> list[str]:
+        """Return which promises differ from the default."""
+        usual = Slo()
+        return [name for name in _NAMES if getattr(self, name) != getattr(usual, name)]
+
     def spoken(self, manifest: Mapping[str, Any]) -> tuple[str, ...]:
         """Return the channels that the promises speak of in the run with this manifest."""
         had = [name for name in manifest.get("channels", {}) if name != "control"]
@@ -166,10 +175,12 @@ class Slo:
 _NAMES = tuple(field.name for field in dataclasses.fields(Slo))
 
 
-def shown(name: str, value: float | None) -> str:
+def shown(name: str, value: float | str | Iterable[str] | None) -> str:
     """Return a limit as it may be written, nothing of it rounded away."""
     if value is None:
         return "none"
+    if not isinstance(value, (int, float)):
+        return value if isinstance(value, str) else "+".join(value)
     if name not in _DURATIONS:
         return plain(value)
     short = written(value)

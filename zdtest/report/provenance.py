@@ -10,7 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from zdtest.judging.slo import shown
+from zdtest.errors import ConfigError
+from zdtest.judging.slo import Slo, shown
 from zdtest.report.frame import CONTROL, Frame
 from zdtest.report.headline import when
 from zdtest.report.number import NOTHING, count, html, moment, ms, percent, plain, rate, real
@@ -104,16 +105,29 @@ def again(frame: Frame) -> str:
     folder = frame.recording.folder.resolve()
     run = shlex.quote(str(Path(folder.parent.name) / folder.name))
     manifest = frame.recording.manifest
-    commands = [f"zdtest judge {run}", f"zdtest report {run}"]
-    if command := _command(manifest.get("command")):
-        load = f"--url {shlex.quote(str(manifest.get('url')))} --rate {manifest.get('rate')}"
-        given = manifest.get("headers")
-        for name, value in given.items() if isinstance(given, dict) else ():
-            load += f" --header {shlex.quote(f'{name}: {value}')}"
-        commands.append(f"zdtest during {load} -- {command}")
+    commands = [f"zdtest judge {run}{_otherwise(frame)}", f"zdtest report {run}"]
+    given, secret = manifest.get("again"), manifest.get("headers")
+    if isinstance(given, list) and given:
+        words = [*given, "--seed", manifest.get("seed")]
+        for name, value in secret.items() if isinstance(secret, dict) else ():
+            words += ["--header", f"{name}: {value}"]
+        command = _command(manifest.get("command"))
+        commands.append(f"zdtest during {_command(words)}" + (f" -- {command}" if command else ""))
     shown = "\n".join(html(line, 2000) for line in commands)
     note = "The raw samples are in samples.arrows, so that other rules need no new run."
     return f'<section><h2>Again</h2><p class="note">{note}</p><pre>{shown}</pre></section>'
+
+
+def _otherwise(frame: Frame) -> str:
+    """Return the promises that it was judged by as an option, where they are not the run's own."""
+    try:
+        judged, own = (
+            Slo.from_dict(told or {})
+            for told in (frame.verdict.get("slo"), frame.recording.manifest.get("slo"))
+        )
+    except (AttributeError, ConfigError, TypeError):
+        return ""  # of another version, which knows others
+    return f" --slo {shlex.quote(judged.written())}" if judged != own else ""
 
 
 def _images(manifest: Mapping[str, Any]) -> str:
