@@ -12,7 +12,9 @@ import pytest
 
 from zdtest import channel, cli, duration, errors, markers, plugin
 from zdtest.cli import exit as codes
+from zdtest.judging.interval import upper_rate
 from zdtest.judging.slo import Slo
+from zdtest.percent import bound
 from zdtest.records.sample import CHANNELS, Outcome
 
 ROOT = Path(__file__).parents[1]
@@ -176,3 +178,12 @@ def test_links_lead_somewhere(page):
         headings = re.findall(r"^#+ (.*)", there.read_text("utf-8"), re.M) if anchor else []
         slugs = {re.sub(r"[^\w\- ]", "", one.lower()).replace(" ", "-") for one in headings}
         assert not anchor or anchor in slugs, target
+
+
+def test_each_bound_of_the_readme_is_that_of_its_requests():
+    text = " ".join((ROOT / "README.md").read_text("utf-8").split())
+    (part,) = re.findall(r"Of [\d,]+ requests that fell into .*? \"Holds\" here", text)
+    told = re.findall(r"of ([\d,]{6,}) .*? ?(0\.\d+ %)", part, re.IGNORECASE)
+    assert len(told) == part.count(" %") - part.count("95 %") == 5
+    for requests, below in told:
+        assert bound(upper_rate(0, int(requests.replace(",", "")))) == below, requests
