@@ -19,6 +19,9 @@ class Behind:
         self.recording = Recording.read(zd.folder)
         every = self.recording.samples
         self.samples = every.where(every.channel != CHANNELS.index("control"))
+        lag = self.samples.lag
+        # Who was refused has sent nothing: then it is when the connection was due.
+        self.sent = self.samples.due + np.where(np.isnan(lag), 0, lag)
         self.failed = self.samples.outcome != Outcome.ok
         self.write = self.samples.channel == CHANNELS.index("write")
         lines = (zd.folder / "logs" / "proxy.log").read_bytes().splitlines()

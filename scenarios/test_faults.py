@@ -76,20 +76,25 @@ def test_a_frozen_server(zd):
     """It accepts and says nothing. Pings give up on it after a time, requests never do."""
     with (
         zd.load(rate=100, channels=CLIENTS, timeout="1s", **QUICK),
-        zd.fault(freeze("a"), heal_after="2s"),
+        # For longer than until it is out, and a user more than that waits.
+        zd.fault(freeze("a"), heal_after="3s"),
     ):
-        zd.wait("2.2s")
+        zd.wait("3.2s")
     frozen, out = Account(zd), zd.stack.when("removed", "a")[0]
     hung = frozen.ids(frozen.failed)
     assert frozen.outcomes(frozen.failed) == {"timeout"}
     assert np.all(frozen.sent[frozen.failed] <= out)
     # Users gave up, the balancer did not: all of it ran after the thaw, for nobody.
-    thawed = frozen.mark("fault.proven") + 2
+    still = frozen.mark("fault.proven")
+    thawed = still + 3
     ran = [line for line in frozen.journal("request", instance="a") if line["t"] >= thawed]
     assert hung <= named(ran)
-    # Every second one, to within those that were being answered when it froze.
-    asked = np.count_nonzero((frozen.sent >= frozen.mark("fault.proven")) & (frozen.sent <= out))
-    assert abs(len(hung) - asked / 2) <= 5
+    # Every second one, to within those that were being answered when it froze, and those that were
+    # sent just as it was taken out: many, where the machine stood still until then.
+    sure, some = (
+        np.count_nonzero((frozen.sent >= still) & (frozen.sent <= end)) for end in (out - 0.1, out)
+    )
+    assert sure / 2 - 5 <= len(hung) <= some / 2 + 5
     zd.expect(Slo())
 
 
@@ -123,11 +128,11 @@ def test_both_servers_down(zd, variant):
     """Nothing holds here. What differs is what users are told, and what they may do about it."""
     with (
         zd.load(rate=100, channels=CLIENTS, **QUICK),
-        zd.fault(kill("a"), heal_after="1.2s"),
-        zd.fault(kill("b"), heal_after="1.2s"),
+        zd.fault(kill("a"), heal_after="2s"),
+        zd.fault(kill("b"), heal_after="2s"),
     ):
         told = asked(zd)
-        zd.wait("1.5s")
+        zd.wait("2.3s")
     with pytest.raises(SloViolation):
         zd.expect(Slo())
     account = Account(zd)
@@ -144,7 +149,7 @@ def test_both_servers_down(zd, variant):
         assert "no usable server" in {line["reason"] for line in account.said("failed")}
         # In again by the first good ping of either.
         registered = min(t for name in "ab" for t in zd.stack.when("registered", name))
-        assert 0 <= registered - min(up) <= PINGED["ping_period"] + 0.3
+        assert 0 <= registered - min(up) <= PINGED["ping_period"] + 0.8
         assert np.all(account.sent[back] <= registered)
     else:
         assert told == (503, "1")
@@ -179,7 +184,9 @@ def test_the_balancer_dies(zd, variant):
     assert account.outcomes(account.failed) <= {"refused", "reset", "closed", "truncated"}
     channels = {outage.channel: outage for outage in zd.verdict.outages}
     assert set(channels) == {"new", "reused", "write"}
-    assert all(outage.max >= again - dead for outage in channels.values())
+    # As sharp as due times are: what fell due meanwhile may have been sent when it was over.
+    down_for = again - dead - account.lateness
+    assert all(outage.max >= down_for for outage in channels.values())
 
 
 def asked(zd) -> tuple[int, str | None]:

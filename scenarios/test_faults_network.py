@@ -57,16 +57,16 @@ def test_a_slow_ping_flaps(zd, variant):
 def test_good_pings_and_no_service(zd, variant):
     with (
         zd.load(rate=150, channels="new=1@/api,reused=1@/api", **QUICK),
-        zd.fault(failing_health("a", path="/api"), heal_after="1s"),
+        zd.fault(failing_health("a", path="/api"), heal_after="1.5s"),
     ):
-        zd.wait("1.2s")
+        zd.wait("1.7s")
     account = Account(zd)
     begun = account.mark("fault.proven")
-    during = account.within(begun, begun + 1)
+    during = account.within(begun, begun + 1.5)
     asked, failed = np.count_nonzero(during), np.count_nonzero(during & account.failed)
     assert asked > 100
     # Turns are dealt: every second one, to within those at the edges.
-    assert abs(failed - asked / 2) <= 4
+    assert abs(failed - asked / 2) <= 4 + account.under_way(begun, begun + 1.5)
     assert account.statuses(account.failed) == {500}
     assert zd.stack.when("removed", "a") == []
     zd.expect(Slo())
@@ -77,9 +77,9 @@ def test_good_pings_and_no_service(zd, variant):
 def test_good_pings_and_no_service_ejected(zd):
     with (
         zd.load(rate=150, channels="new=1@/api,reused=1@/api", **QUICK),
-        zd.fault(failing_health("a", path="/api"), heal_after="1s"),
+        zd.fault(failing_health("a", path="/api"), heal_after="1.7s"),
     ):
-        zd.wait("1.2s")
+        zd.wait("1.9s")
     verdict = zd.judge(UNINTERRUPTED)
     account = Account(zd)
     (ejected,) = zd.stack.when("ejected", "a")
@@ -108,7 +108,7 @@ def test_connections_to_one_server_are_reset(zd):
     assert account.ids(account.failed) == named(account.said("failed"))
     during = account.within(begun, out)
     asked, failed = np.count_nonzero(during), np.count_nonzero(during & account.failed)
-    assert abs(failed - asked / 2) <= 4
+    assert abs(failed - asked / 2) <= 4 + account.under_way(begun, out)
     assert np.all(account.sent[account.failed] <= out)
     zd.expect(Slo())
 
@@ -138,16 +138,16 @@ def test_connections_to_one_server_are_reset_hardened(zd):
 @pytest.mark.claim("4a", source="004", says="slow is not dead")
 def test_one_server_is_slow(zd, variant):
     """Pings that wait longer than it is late leave it in; others take it out, before users do."""
-    late = 0.5
+    late, lasts = 0.5, 2.5
     with (
         zd.load(rate=150, channels=CLIENTS, **QUICK),
-        zd.fault(latency("a", late, jitter="50ms"), heal_after="1.5s"),
+        zd.fault(latency("a", late, jitter="50ms"), heal_after=lasts),
     ):
-        zd.wait("1.7s")
+        zd.wait(lasts + 0.2)
     zd.expect(UNINTERRUPTED)
     account = Account(zd)
     begun = account.mark("fault.proven")
-    during = account.within(begun, begun + 1.5)
+    during = account.within(begun, begun + lasts)
     slow = account.samples.latency >= late - 0.05
     assert np.all(slow[during & account.by("a")])
     if variant == "documented":
@@ -155,7 +155,7 @@ def test_one_server_is_slow(zd, variant):
         # Half of the users wait, less those who still did when the fault ended.
         assert np.count_nonzero(during & account.by("a")) > np.count_nonzero(during) / 4
     else:
-        later = account.within(zd.stack.when("removed", "a")[0], begun + 1.5)
+        later = account.within(zd.stack.when("removed", "a")[0], begun + lasts)
         assert np.count_nonzero(later) > 50
         assert np.all(account.by("b")[later])
 
