@@ -594,6 +594,85 @@ def test_a_reply_that_came_after_its_user_had_been_told_504_is_not_the_apps_answ
     assert trial("http_5xx", status=504, journal=[BORN, OPEN, HAD_IT, done]).cause == "hung"
 
 
+ANSWERED = {"t": AT + 0.01, "event": "answered", "id": "ID", "status": 200}
+"""All of the reply was handed over, long before anything befell its server or its user gave up."""
+
+
+def test_who_answered_in_time_is_not_said_to_have_hung(trial):
+    """What became of the reply afterwards, none of these accounts tells."""
+    told = trial("timeout", journal=[BORN, OPEN, HAD_IT, ANSWERED])
+    assert told.cause == "unknown"
+    assert told.why == "timeout; a v1 had it at +2.000 s and answered 200 at +2.010 s"
+    soon = [{**HAD_IT, "begin": AT - 0.2}, {**ANSWERED, "t": AT - 0.1}]
+    told = trial("http_5xx", status=504, journal=[BORN, OPEN, *soon, LATER])
+    assert told.cause == "unknown", "what the user got it did not say"
+    soon[1]["status"] = 504
+    assert trial("http_5xx", status=504, journal=[BORN, OPEN, *soon, LATER]).cause == "app"
+    assert trial("timeout", journal=[BORN, OPEN, HAD_IT, ANSWERED], marks=FAULT).cause == "fault"
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        [{"t": AT + 0.5, "event": "term"}, stopped(AT + 1)],
+        [stopped(AT + 1)],
+        [{"t": AT + 0.5, "event": "term"}],
+    ],
+)
+def test_who_answered_before_it_was_told_to_stop_or_ended_is_not_to_blame(trial, end):
+    told = trial("timeout", journal=[BORN, OPEN, HAD_IT, ANSWERED, *end])
+    assert told.cause == "unknown"
+    killed = [engine("app.started", 0.05), engine("app.stopped", AT + 1)]
+    assert trial("timeout", journal=[BORN, OPEN, HAD_IT, ANSWERED], marks=killed).cause == "unknown"
+
+
+@pytest.mark.parametrize("end", [{"event": "term"}, {"event": "stopped"}])
+def test_who_ended_as_it_answered_is_to_blame_all_the_same(trial, end):
+    """What was handed over has not arrived: a kernel drops it where the process leaves too soon."""
+    gone = [{"t": AT + 0.02, **end}, stopped(AT + 0.03)]
+    told = trial("timeout", journal=[BORN, OPEN, HAD_IT, ANSWERED, *gone])
+    assert told.cause == ("stopped" if end["event"] == "term" else "died")
+
+
+def test_a_reply_that_was_lost_on_its_way_back_was_let_go_of_there(trial):
+    told = trial("closed", journal=[BORN, OPEN, HAD_IT, {**ANSWERED, "t": AT + 0.001}, LATER])
+    assert told.cause == "dropped"
+    assert told.why == ("a v1 had it at +2.000 s and answered 200 at +2.001 s, and went on living")
+
+
+def test_another_answer_than_the_user_got_is_not_the_apps(trial):
+    told = trial("http_5xx", status=502, journal=[BORN, OPEN, HAD_IT, ANSWERED, LATER])
+    assert told.cause == "dropped"
+    told = trial("http_5xx", status=502, journal=[BORN, OPEN, HAD_IT, {**ANSWERED, "status": 502}])
+    assert told.cause == "app"
+
+
+def test_an_answer_of_another_server_that_was_asked_before_is_not_the_last_ones(trial):
+    other = {"instance": "b", "pid": 2}
+    first = [{**line, **other} for line in (BORN, OPEN, {**HAD_IT, "begin": AT - 1}, ANSWERED)]
+    assert trial("timeout", journal=[BORN, OPEN, *first, HAD_IT]).cause == "hung"
+
+
+def test_who_says_again_that_it_is_ready_was_so_before(tmp_path: Path):
+    folder = synthetic.run(tmp_path / RUN, requests=1000, journal=False, deploy=None)
+    restarted = [{**stopped(2.0), "closed": 1.9}, {**OPEN, "t": 3.0}]
+    _journal(folder / "journal.jsonl", [BORN, OPEN, {**OPEN, "t": 1.5}, *restarted], [])
+    lives = Lives.of(Recording.read(folder))
+    ready = [life.ready - synthetic.BEGAN for life in lives]
+    assert ready == pytest.approx([0.5, 3.0])
+
+
+def test_workers_that_get_their_first_request_late_take_over_nothing(trial):
+    """nginx has several, and a quiet machine does not need them all."""
+    first = [asked("127.0.0.1:8081", 200, at=AT + 0.2, id="more", worker=8)]
+    goes_on = asked("127.0.0.1:8081", 200, at=AT + 1.5, id="more", worker=7)
+    beside = [ALIVE, *first, goes_on]
+    assert trial("reset", "reused", journal=[BORN, OPEN], proxy=beside).cause == "reused"
+    late = [ALIVE, *first, {**goes_on, "time": 1.0}]
+    told = trial("reset", "reused", journal=[BORN, OPEN], proxy=late)
+    assert told.cause == "reload", "what it had begun by then it ends"
+
+
 def test_a_port_that_several_instances_have_tells_none_apart():
     lives = Lives([Life("a", "v1", 1, port=80), Life("b", "v1", 1, port=80)], [])
     assert lives.at(80) == []

@@ -443,3 +443,30 @@ def test_two_hundred_thousand_lines_take_a_second_or_two(written: Callable[..., 
     began = time.process_time()
     assert len(ProxyLog(text).passed("r")) == 200_000
     assert time.process_time() - began < 3
+
+
+def reloads(*workers: tuple[int, float, float], written: str = "nginx") -> list[float]:
+    """Return the reloads in a log of who answered when, and how long it took."""
+    text = b""
+    for pid, ended, took in workers:
+        wall = CLOCK["wall"] - CLOCK["monotonic"] + ended
+        if written == "nginx":
+            text += line(t=wall, time=took, worker=pid)
+        else:
+            # It was idle for a second before.
+            text += told(t=wall - took - 1, Tt=1e3 * (took + 1), Ta=1e3 * took, pid=pid)
+    return np.round(ProxyLog(text, CLOCK).reloads(), 3).tolist()
+
+
+@pytest.mark.parametrize("written", ["nginx", "haproxy"])
+def test_others_take_over_where_all_before_them_begin_nothing_more(written: str):
+    old = [(1, 10.0, 0.1), (2, 10.5, 0.1), (1, 19.9, 0.1)]
+    new = [(3, 20.0, 0.0), (4, 20.5, 0.1), (3, 30.0, 0.1), (4, 31.0, 0.1)]
+    assert reloads(*old, *new, written=written) == [20.0]
+    ends_late = [*old, *new, (1, 40.0, 19.5)]
+    assert reloads(*ends_late, written=written) == [20.0], "what was under way is ended"
+    goes_on = [*old, *new, (1, 40.0, 0.1)]
+    assert reloads(*goes_on, written=written) == [], "one worker of several is new"
+    again = [(5, 35.0, 0.1), (5, 36.0, 0.1)]
+    assert reloads(*old, *new, *again, written=written) == [20.0, 35.0]
+    assert reloads(*old, written=written) == reloads(written=written) == []

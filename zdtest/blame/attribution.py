@@ -9,7 +9,7 @@ each is claimed only where the account is there that it takes; what none of them
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -46,6 +46,9 @@ _PROXYS = (0, 502, 504)
 """What a proxy notes of a server that did not answer, and may make up itself."""
 _STREAM = CHANNELS.index("stream")
 _KEPT = (CHANNELS.index("reused"), CHANNELS.index("idle"))
+
+_Line = tuple[Life, float, float, int]
+"""Of a line of the journal who wrote it, when the request was begun, when this was, its status."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,11 +144,13 @@ class _Court:
         seqs = samples.seq[rows].astype(np.int64)
         arrivals, passages = self._arrivals(seqs), self._passages(seqs)
         self._streamed(rows, arrivals)
-        answered = self._answered(seqs)
+        answers = self._told(seqs, "answered")
         sent = np.nan_to_num(samples.lag[rows], nan=0.0) + samples.due[rows]
         done = samples.done[rows]
         for place, row in enumerate(rows.tolist()):
             seq = int(seqs[place])
+            had = arrivals.get(seq, [])
+            answered, answer = _answered(had, answers.get(seq, []))
             yield Failure(
                 id=request_id(self._recording.run, seq),
                 channel=int(samples.channel[row]),
@@ -154,24 +159,30 @@ class _Court:
                 outcome=Outcome(int(samples.outcome[row])),
                 status=int(samples.status[row]),
                 instance=samples.instances[samples.instance[row]],
-                arrivals=tuple(arrivals.get(seq, ())),
-                answered=seq in answered,
+                arrivals=tuple(had),
+                answered=answered,
+                answer=answer,
                 passage=passages.get(seq),
             )
 
     def _arrivals(self, seqs: NDArray[np.int64]) -> dict[int, list[tuple[Life, float]]]:
-        found: dict[int, list[tuple[Life, float]]] = {}
+        told = self._told(seqs, "request").items()
+        return {seq: [(life, begun) for life, begun, _, _ in lines] for seq, lines in told}
+
+    def _told(self, seqs: NDArray[np.int64], event: str) -> dict[int, list[_Line]]:
+        """Return what the app's journal tells of these requests, in the file's order."""
+        found: dict[int, list[_Line]] = {}
         journal = self._recording.journal
         if journal is None:
             return found
-        lines = journal.lines(self._recording.run, "request")
+        lines = journal.lines(self._recording.run, event)
         lines = lines.where(np.isin(lines.seq, seqs))
-        began = np.where(np.isnan(lines.begin), lines.at, lines.begin)
-        told = zip(lines.seq.tolist(), began.tolist(), lines.process.tolist(), strict=True)
-        for seq, at, process in told:
+        begun = np.where(np.isnan(lines.begin), lines.at, lines.begin)
+        columns = (lines.seq, begun, lines.at, lines.status, lines.process)
+        for seq, begin, at, status, process in zip(*(c.tolist() for c in columns), strict=True):
             who = journal.processes[process]
-            if (life := self._lives.owner(who.instance, who.version, at)) is not None:
-                found.setdefault(seq, []).append((life, at))
+            if (life := self._lives.owner(who.instance, who.version, begin)) is not None:
+                found.setdefault(seq, []).append((life, begin, at, status))
         return found
 
     def _streamed(self, rows: Rows, arrivals: dict[int, list[tuple[Life, float]]]) -> None:
@@ -184,13 +195,6 @@ class _Court:
             if life is not None:
                 at = max(life.started, float(samples.due[row]))
                 arrivals.setdefault(int(samples.seq[row]), [(life, at)])
-
-    def _answered(self, seqs: NDArray[np.int64]) -> set[int]:
-        journal = self._recording.journal
-        if journal is None:
-            return set()
-        lines = journal.lines(self._recording.run, "answered")
-        return set(lines.seq[np.isin(lines.seq, seqs)].tolist())
 
     def _passages(self, seqs: NDArray[np.int64]) -> dict[int, Passage]:
         if self._passed is None:
@@ -206,22 +210,25 @@ class _Court:
         if one.instance and one.outcome in _OWN_WORDS:
             return "app", f"{one.instance} answered {one.status}"
         found = self._in_flight(one) if one.arrivals else self._on_the_way(one)
-        return found or self._between(one) or self._on_purpose(one) or ("unknown", _seen(one))
+        return found or self._between(one) or self._on_purpose(one) or ("unknown", self._seen(one))
 
     def _in_flight(self, one: Failure) -> tuple[str, str] | None:
         """Return what became of the server that worked on it."""
         life, at = one.arrivals[-1]
         had, over = f"{life} had it at {self._when(at)}", one.done + CLOSE
-        if life.gone <= over and life.told <= over:
+        # What befell it once it had answered was not what the reply was lost by.
+        busy = one.answered + CLOSE
+        if life.gone <= over and life.told <= min(over, busy):
             return "stopped", f"{had}, was told to stop at {self._when(life.told)}"
-        if life.ended <= over:
+        if life.ended <= min(over, busy):
             return "died", f"{had} and died at {self._when(life.ended)}, told by nobody"
-        if one.outcome in _LATE or one.status == 504:
+        if (one.outcome in _LATE or one.status == 504) and busy > one.done:
             given_up = self._when(one.done)
             if at > one.done:
                 return "hung", f"{life} came to read it at {self._when(at)}, given up at {given_up}"
             return "hung", f"{had} and had not answered at {given_up}"
-        if one.answered and one.outcome in _OWN:
+        own = one.outcome in _OWN and one.answered < NEVER
+        if own and one.answer in (0, one.status):
             return "app", f"{had} and answered it, and the user got {one.status}"
         return self._proxy_down(one)
 
@@ -323,14 +330,30 @@ class _Court:
         asked = one.passage is not None and one.passage.attempts
         if one.outcome in _CUT and len(near) and (self._arrivals_told or not asked):
             return "reload", f"other workers took over at about {self._when(float(near[0]))}"
-        if one.arrivals and (one.outcome in _CUT or one.status == 502):
-            life, at = one.arrivals[-1]
-            if life.outlived(one.done):
-                return "dropped", f"{life} had it at {self._when(at)}, and went on living"
+        lost = one.outcome in _CUT or one.status == 502
+        if lost and one.arrivals and one.arrivals[-1][0].outlived(one.done):
+            return "dropped", f"{self._had(one)}, and went on living"
         unheard_of = self._nobody_knew and not one.arrivals and one.passage is None
         if unheard_of and one.outcome in _CUT and one.channel in _KEPT:
             return "reused", f"closed at {self._when(one.done)}; proxy and app know nothing of it"
         return None
+
+    def _had(self, one: Failure) -> str:
+        """Return who had it, and what that one says that it answered."""
+        life, at = one.arrivals[-1]
+        told = f"{life} had it at {self._when(at)}"
+        if one.answered == NEVER:
+            return told
+        return f"{told} and answered {one.answer or 'it'} at {self._when(one.answered)}"
+
+    def _seen(self, one: Failure) -> str:
+        """Return what is known of one that nothing explains."""
+        attempts = one.passage.attempts if one.passage else ()
+        servers = ", ".join(f"{a.server} {a.status}" for a in attempts)
+        told = [f"{one.outcome.name} {one.status or ''}".strip()]
+        told += [f"the proxy asked {servers}"] if servers else []
+        told += [self._had(one)] if one.answered < NEVER else []
+        return "; ".join(told)
 
     def _when(self, at: float) -> str:
         """Return the moment as seconds after the first request was due."""
@@ -359,9 +382,9 @@ def _changed(life: Life, until: float) -> float:
     return max((at for at in times if at <= until), default=life.started)
 
 
-def _seen(one: Failure) -> str:
-    servers = (
-        ", ".join(f"{a.server} {a.status}" for a in one.passage.attempts) if one.passage else ""
-    )
-    told = f"{one.outcome.name} {one.status or ''}".strip()
-    return f"{told}; the proxy asked {servers}" if servers else told
+def _answered(had: Sequence[tuple[Life, float]], told: Sequence[_Line]) -> tuple[float, int]:
+    """Return when the last one that had it says that it answered, `NEVER` if not, and what."""
+    for life, _, at, status in reversed(told):
+        if had and life is had[-1][0] and at >= had[-1][1]:
+            return at, status
+    return NEVER, 0

@@ -14,7 +14,7 @@ CAUSES: Mapping[str, str] = {
     "nobody": "the proxy had no server left to ask",
     "hung": "its server gave no answer in time",
     "proxy": "the proxy itself was down, or went down",
-    "dropped": "the proxy let go of it while its server was at work on it",
+    "dropped": "the proxy let go of it, though its server was at work on it or had answered",
     "reload": "its connection was cut as the proxy reloaded",
     "reused": "sent on a kept connection as that was closed",
     "fault": "a fault that was made on purpose, by itself",

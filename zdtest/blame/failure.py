@@ -23,8 +23,10 @@ class Failure:
     """Who the reply says that it came from, "" where it does not."""
     arrivals: tuple[tuple[Life, float], ...]
     """Who began to work on it, and when."""
-    answered: bool
-    """Whether one of them says that it answered."""
+    answered: float
+    """When the last of them says that it had answered, `NEVER` where it does not."""
+    answer: int
+    """With which status, 0 where that is not told."""
     passage: Passage | None
     """Whom the proxy asked, None where its log does not have it."""
 

@@ -157,12 +157,14 @@ def _add(lives: list[Life], writers: dict[_Writer, Life], line: Mapping[str, Any
     at, event = line["t"], line["event"]
     instance, version = str(line["instance"]), str(line.get("version", ""))
     who = (instance, version, str(line.get("pid")), str(line.get("process", "")))
-    if event == "started" or who not in writers:
+    known = writers.get(who)
+    # Who is ready after its end lives again, though nobody told of its start.
+    if event == "started" or known is None or (event == "ready" and known.gone <= at):
         writers[who] = _begun(lives, set(map(id, writers.values())), instance, version, float(at))
     life = writers[who]
     if event == "ready":
-        life.ready = float(at)
-        life.port = line["port"] if isinstance(line.get("port"), int) else 0
+        life.ready = min(life.ready, float(at))
+        life.port = line["port"] if isinstance(line.get("port"), int) else life.port
     elif event == "term":
         life.told = min(life.told, float(at))
     elif event == "stopped":

@@ -28,6 +28,7 @@ _KINDS: Kinds = {
     "begin": (float, int),
     "closed": (float, int),
     "pid": (int,),
+    "status": (int,),
     "event": (str,),
     "instance": (str,),
     "version": (str,),
@@ -59,6 +60,8 @@ class Lines:
     """The code of the Idempotency-Key, -1 without one; the same in all `Lines` of a journal."""
     process: Ints
     """The code of the process that wrote it: an index into `Journal.processes`."""
+    status: Ints
+    """What it answered, 0 where that is not told."""
 
     def __len__(self) -> int:
         return len(self.at)
@@ -145,6 +148,7 @@ class Journal(Sequence[Mapping[str, Any]]):
         place = [events.index(name) if name in events else -1 for name in names]
         event = np.array(place, np.int64)[codes]
         rows = np.flatnonzero(event >= 0)
+        status, told = self._file.numbers("status", np.int64)
         return Lines(
             event=event[rows],
             at=self._file.times("t")[rows],
@@ -153,6 +157,7 @@ class Journal(Sequence[Mapping[str, Any]]):
             seq=self._file.seqs("id", run, rows),
             key=self._keys[rows],
             process=self._writers[1][rows],
+            status=np.where(told, status, 0)[rows],
         )
 
     @property

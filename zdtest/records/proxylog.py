@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
 
+_HANDOVER = 1.0
+"""Seconds for which those before may begin requests once others have taken over."""
+
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
@@ -111,6 +114,8 @@ class Format:
     """The fields that tell how a request came through."""
     passage: Callable[..., Passage]
     """Makes a passage of their words."""
+    lasted: tuple[str, float]
+    """The field with the time from the request's first byte to the end, and its unit in seconds."""
     took: str = ""
     """The field with the milliseconds from `t` to the end, "" where `t` is the end."""
 
@@ -140,15 +145,23 @@ class ProxyLog:
         return self._file.unread(b"{")
 
     def reloads(self) -> Floats:
-        """Return when each process but the first ended its first request, on the run's clock.
+        """Return when others took over from all who had been at work, on the run's clock.
 
-        It took over from the ones before a little earlier.
+        That is when the first of them ended its first request; it took over a little earlier. Those
+        before it go on with what they have, and begin nothing more: where one does, as where one
+        of many workers gets its first request late, nobody took over.
         """
         pids, told = self._file.numbers(self._format.worker, np.int64)
         times = self._ended + self._shift
         rows = np.flatnonzero(told & ~np.isnan(times))
-        _, first = np.unique(pids[rows], return_index=True)
-        return np.sort(times[rows][first])[1:]
+        _, first, who = np.unique(pids[rows], return_index=True, return_inverse=True)
+        begun = times[rows] - np.nan_to_num(self._lasted[rows], nan=0.0)
+        last = np.full(len(first), -np.inf)
+        np.maximum.at(last, who, begun)
+        began = times[rows][first]
+        order = np.argsort(began, kind="stable")
+        over = np.maximum.accumulate(last[order])[:-1] <= began[order][1:] + _HANDOVER
+        return began[order][1:][over]
 
     def passed(self, run: str) -> Passed:
         """Return the requests of that run."""
@@ -172,6 +185,12 @@ class ProxyLog:
         """When each request had ended, on the wall's clock, NaN where a line does not tell."""
         times = self._file.times("t")
         return times + self._file.times(self._format.took) / 1e3 if self._format.took else times
+
+    @property
+    def _lasted(self) -> Floats:
+        """For how many seconds each was at work, NaN where a line does not tell."""
+        name, unit = self._format.lasted
+        return self._file.times(name) * unit
 
 
 def _shift(clock: object) -> float:
@@ -221,9 +240,16 @@ _FORMATS = (
         name="nginx",
         worker="worker",
         mark=b'"upstream_addr"',
-        kinds={**_EVERY, "upstream_addr": (str,), "upstream_status": (str, int), "worker": (int,)},
+        kinds={
+            **_EVERY,
+            "upstream_addr": (str,),
+            "upstream_status": (str, int),
+            "time": (float, int),
+            "worker": (int,),
+        },
         how=("upstream_addr", "upstream_status", "status"),
         passage=_by_nginx,
+        lasted=("time", 1.0),
     ),
     Format(
         name="haproxy",
@@ -234,11 +260,13 @@ _FORMATS = (
             "server": (str,),
             "retries": (str, int),
             "end": (str,),
+            "Ta": (float, int),
             "Tt": (float, int),
             "pid": (int,),
         },
         how=("server", "retries", "end", "status"),
         passage=_by_haproxy,
+        lasted=("Ta", 1e-3),
         took="Tt",
     ),
 )
