@@ -274,8 +274,6 @@ def _trailer(plan: Plan, rows: NDArray[np.void]) -> dict[str, object]:
 def _write_manifest(path: Path, plan: Plan, name: str) -> None:
     total = sum(plan.channels.values())
     rates = {channel: plan.rate * share / total for channel, share in plan.channels.items()}
-    if plan.control:
-        rates["control"] = plan.control
     manifest: dict[str, object] = {
         "schema": SCHEMA,
         "run": name,

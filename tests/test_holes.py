@@ -94,7 +94,7 @@ def test_what_was_only_under_way_when_the_deploy_went_by_does_not_make_up_the_re
     """Four hundred slow replies span a moment that two requests were due in."""
     moment = {"deploy": (10.0, 10.01), "switch": 10.005}
     verdict = judged(channels={"slow": 1.0}, think={"slow": 2.0}, journal=False, **moment)
-    assert verdict.phases["deploy"].requests > 400
+    assert verdict.phases["under_way"].requests > 398
     assert verdict.verdict == "inconclusive"
     assert "only 2 requests fell due inside the deploy window, needs 100" in verdict.reasons[0]
 
@@ -133,6 +133,73 @@ def test_a_deploy_that_was_done_is_not_aborted_because_the_next_one_was(judged):
     verdict = judged(slo, deploy=(4.0, 5.0), marks=marks, **back)
     assert verdict.verdict == "broken"
     assert verdict.reasons[0] == "the deploy was done, promised was that it is aborted"
+
+
+def test_the_pause_between_two_deploys_is_evidence_of_neither(judged):
+    """Forty milliseconds of deploys, nine seconds apart."""
+    short = {"deploy": (5.0, 5.02), "switch": 5.01}
+    marks = [(14.0, "deploy.begin", {}), (14.02, "deploy.end", {})]
+    verdict = judged(f"require_rate=0.002,{UNTIMED}", marks=marks, **short)
+    assert verdict.phases["deploy"].requests == pytest.approx(12, abs=2)
+    assert verdict.verdict == "inconclusive"
+    assert any("fell due inside the deploy window, needs 100" in told for told in verdict.reasons)
+    assert any("the failure rate is only known to be below" in told for told in verdict.reasons)
+
+
+def test_a_deploy_in_which_nothing_was_asked_is_named_beside_a_longer_one(judged):
+    marks = [(14.005, "deploy.begin", {}), (14.007, "deploy.end", {})]
+    verdict = judged(marks=marks, switch=10.0)
+    assert verdict.verdict == "inconclusive"
+    (reason,) = verdict.reasons
+    assert "no request fell due inside the deploy at +14.005 s" in reason
+
+
+def test_the_end_of_one_deploy_is_not_another_ones(judged):
+    verdict = judged(marks=[(4.0, "deploy.begin", {})])
+    assert verdict.verdict == "inconclusive"
+    assert verdict.reasons == ("inconclusive: the deploy's end was not marked (deploy.end)",)
+
+
+@pytest.mark.parametrize("slo", ["", "deploy=aborted", "deploy=again"])
+def test_a_deploy_that_broke_off_was_neither_done_nor_given_up(judged, slo):
+    about = {"error": "division by zero", "broke_off": True}
+    marks = [(5.0, "deploy.begin", {}), (9.0, "deploy.end", about)]
+    verdict = judged(slo, marks=marks, deploy=None, switch=99.0)
+    assert verdict.verdict == "inconclusive"
+    assert "inconclusive: the deploy broke off: division by zero" in verdict.reasons
+
+
+# Faults.
+
+KILL = {"fault": "kill a"}
+
+
+@pytest.mark.parametrize(
+    ("marks", "reason"),
+    [
+        ([(9.0, "begin", {}), (9.5, "end", {})], "was never proven to take effect"),
+        (
+            [(9.0, "begin", {}), (9.5, "end", {"error": "kill a in effect: pid 7 lives"})],
+            ": kill a in effect: pid 7 lives",
+        ),
+        (
+            [(9.0, "begin", {}), (9.1, "proven", {}), (9.5, "end", {"error": "it stays"})],
+            ": it stays",
+        ),
+        (
+            [(30.0, "begin", {}), (30.1, "proven", {}), (31.0, "end", {})],
+            "came while no load was on",
+        ),
+    ],
+)
+def test_a_fault_that_did_nothing_or_came_too_late_proves_nothing(judged, marks, reason):
+    told = [(at, f"fault.{name}", {**KILL, **about}) for at, name, about in marks]
+    verdict = judged(marks=told)
+    assert verdict.verdict == "inconclusive"
+    assert verdict.reasons[0].startswith("inconclusive: fault kill a")
+    assert verdict.reasons[0].endswith(reason)
+    done = [(9.0, "begin"), (9.1, "proven"), (9.5, "end")]
+    assert judged(marks=[(at, f"fault.{name}", KILL) for at, name in done]).verdict == "holds"
 
 
 # Accounts that are gone.

@@ -42,7 +42,8 @@ def made(tmp_path: Path) -> Made:
 
 NOTHING = {"schema": 2, **dict.fromkeys(FIELDS)}
 BROKEN = [(2, 2.1, "refused", None)]
-KILLED = [(2.0, "fault.begin", {"fault": "kill a"}), (2.2, "fault.end", {"fault": "kill a"})]
+KILLED = [(2.0, "fault.begin", {"fault": "kill a"}), (2.1, "fault.proven", {"fault": "kill a"})]
+KILLED += [(2.2, "fault.end", {"fault": "kill a"})]
 
 
 def test_a_result_is_what_manifest_and_verdict_tell(made: Made) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Callable
@@ -10,13 +11,17 @@ import numpy as np
 import pytest
 import synthetic
 
+from zdtest.history import Found
 from zdtest.judging.evidence import Evidence
 from zdtest.judging.promise import findings
 from zdtest.judging.slo import Slo
 from zdtest.judging.verdict import Verdict, judge
 from zdtest.records.beside import MESSAGE, RETRY
 from zdtest.records.recording import Recording
+from zdtest.records.sample import CHANNELS
 from zdtest.sending.recorder import Side
+
+CONTROL = CHANNELS.index("control")
 
 # A made-up run of 20 s at 200/s: the deploy runs from 6.67 s to 13.33 s and switches at 10 s.
 
@@ -168,19 +173,6 @@ def test_both_a_slow_deploy_and_a_slow_release_are_told(judged):
     ]
 
 
-def test_a_slow_release_of_which_little_was_seen_is_inconclusive_and_says_how_much_would_do(judged):
-    """Two replies of 64 were slow: by chance, or not."""
-    few = {"deploy": (6.67, 19.67), "switch": 10.0, "slow": [(19.975, 99.0, 0.1, ["new"])]}
-    verdict = judged(**few)
-    assert verdict.verdict == "inconclusive"
-    assert "p99 after the deploy 10" in only_reason(verdict)
-    assert only_reason(verdict).endswith(
-        ": too few requests to be sure, 2 times as many like these would do "
-        "(a rate of 400/s, or so many times as long)"
-    )
-    assert judged(**few, requests=8000, rate=400).verdict == "broken"
-
-
 def test_who_ends_the_load_with_the_deploy_has_not_seen_how_fast_the_release_is(judged):
     verdict = judged("stale=none", deploy=(6.0, 19.9999), switch=10.0)
     assert verdict.verdict == "inconclusive"
@@ -194,13 +186,6 @@ def test_a_p99_must_keep_both_limits(judged):
     assert judged("p99_over=none", **slow).verdict == "holds"
     assert judged("p99_ratio=none", **slow).verdict == "broken"
     assert judged("p99_ratio=none,p99_over=none", **slow).verdict == "holds"
-
-
-def test_a_p99_over_the_limit_by_chance_is_inconclusive(judged):
-    # One slow reply of a hundred decides over this p99.
-    verdict = judged(requests=600, rate=50, slow=[(6.0, 6.06, 0.1, None)])
-    assert verdict.verdict == "inconclusive"
-    assert "too few requests to be sure" in only_reason(verdict)
 
 
 def test_a_p99_without_a_baseline_is_inconclusive(judged):
@@ -737,7 +722,8 @@ def test_where_nothing_but_time_or_a_fault_passed_one_version_is_what_there_is(j
         assert (verdict.verdict, verdict.scope) == ("holds", "")
 
 
-FAULT = [(7.0, "fault.begin", {"fault": "kill a"}), (13.0, "fault.end", {"fault": "kill a"})]
+FAULT = [(7.0, "fault.begin", {"fault": "kill a"}), (7.1, "fault.proven", {"fault": "kill a"})]
+FAULT += [(13.0, "fault.end", {"fault": "kill a"})]
 
 
 def test_where_no_reply_tells_a_version_that_is_said_and_holds(judged):
@@ -961,7 +947,111 @@ def test_what_is_broken_comes_first_and_what_is_unproved_after_it(judged):
     assert note.startswith("inconclusive: the recorder did not close its file")
 
 
+# Who is innocent.
+
+
+def test_when_the_host_has_trouble_it_is_looked_for_until_the_control_is_well_again(judged):
+    """Its echo server, asked each 50 ms, is reset as the system is, for the same 30 ms."""
+    for seed in range(8):
+        everybody = [*("new", "reused", "slow", "write"), "control"]
+        verdict = judged(outages=[(8.0, 8.06, "reset", everybody)], seed=seed)
+        assert verdict.verdict == "inconclusive", verdict.reasons
+        assert verdict.failed > 0
+
+
+def told_of_life(folder: Path) -> None:
+    """Let the app tell when it was ready, and of one request after that."""
+    lines = [("started", 1000.0), ("ready", 1001.0), ("request", 1002.0)]
+    about = {"instance": "v1-1", "version": "v1", "pid": 1, "id": "r-00000000"}
+    with (folder / "journal.jsonl").open("a") as journal:
+        for event, at in lines:
+            journal.write(json.dumps({"t": at, "event": event, **about}) + "\n")
+
+
+def torn(folder: Path, word: str) -> None:
+    """Cut the first such line of the journal in the midst, as a kill in its writing does."""
+    journal = folder / "journal.jsonl"
+    lines = journal.read_text().splitlines()
+    row = next(n for n, line in enumerate(lines) if f'"event": "{word}"' in line)
+    lines[row] = lines[row][:30]
+    journal.write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("order", "writes answered ok were lost, allowed 0"),
+        ("ready", "requests were accepted before the instance was ready"),
+    ],
+)
+def test_what_lacks_in_a_journal_of_which_lines_are_torn_accuses_nobody(tmp_path, word, told):
+    folder = synthetic.run(tmp_path / "r")
+    told_of_life(folder)
+    assert judge(Recording.read(folder), Slo()).verdict == "holds"
+    torn(folder, word)
+    verdict = judge(Recording.read(folder), Slo())
+    assert verdict.verdict == "inconclusive"
+    assert told in verdict.reasons[0]
+    doubt = "but lines of the app's journal cannot be read, which may tell otherwise"
+    assert doubt in verdict.reasons[0]
+
+
+def test_more_writes_lost_than_lines_are_torn_are_lost(tmp_path):
+    folder = synthetic.run(tmp_path / "r", lost=3)
+    torn(folder, "order")
+    verdict = judge(Recording.read(folder), Slo())
+    assert verdict.verdict == "broken"
+    assert "4 of 400 writes answered ok were lost" in verdict.reasons[0]
+
+
+def test_promises_of_some_channels_are_not_broken_by_another_ones_writes(judged):
+    verdict = judged("channels=new", lost=3, twice=2)
+    assert verdict.verdict == "holds"
+    assert verdict.writes.lost == 3
+    assert judged("channels=new+write", lost=3).verdict == "broken"
+
+
+def test_what_comes_late_by_a_workers_clock_need_not_be_stale(judged):
+    """The switch comes 20 ms after the deploy's end by a clock that may be 40 ms ahead."""
+    late = {"deploy": (5.0, 13.33), "switch": 13.35}
+    worker = {"worker": 0, "why": "", "clock_error_ms": 40.0}
+    assert judged(**late).verdict == "broken"
+    assert judged(**late, trailer={"workers": [worker]}).stale == 0
+
+
+def test_wrong_bodies_are_counted_together_however_they_are_wrong(tmp_path):
+    folder = synthetic.run(
+        tmp_path / "r", outages=[(8.0, 8.05, "truncated", ["new"])], journal=False
+    )
+    recording = Recording.read(folder)
+    evidence = Evidence.of(recording, Slo.parse("failed=none,bad_body=5"))
+    wrong = evidence.failures(("new",))
+    assert 0 < wrong <= 5
+    odd = dataclasses.replace(evidence.history, odd=Found(4))
+    found = findings(dataclasses.replace(evidence, history=odd))
+    assert [one.promise for one in found] == ["bad_body"]
+    assert found[0].text.startswith(
+        f"{wrong} replies were cut short or wrong, and 4 replies answered ok were not as long"
+    )
+
+
 # The figures.
+
+
+@pytest.mark.parametrize("versions", [254, 255, 300, 65_535])
+def test_a_version_of_its_own_for_each_of_many_replies_is_counted(tmp_path, versions):
+    """A build id, a date, an ETag: whatever the header is that tells it."""
+    recording = Recording.read(synthetic.run(tmp_path / "r", journal=False))
+    samples = recording.samples
+    samples = dataclasses.replace(
+        samples,
+        versions=("", *(f"b{n}" for n in range(versions - 1))),
+        version=(np.arange(len(samples)) % versions).astype(np.uint32),
+    )
+    verdict = judge(dataclasses.replace(recording, samples=samples), Slo())
+    assert sum(verdict.versions.values()) == np.count_nonzero(
+        (samples.version > 0) & (samples.channel != CONTROL)
+    )
 
 
 def test_the_verdict_has_the_fields_that_others_build_on(judged):
@@ -972,7 +1062,7 @@ def test_the_verdict_has_the_fields_that_others_build_on(judged):
         "writes", "downtime_min_ms", "downtime_max_ms", "brownouts", "slo", "window", "suspect",
         "undecided", "stale", "availability_100ms_worst",
     } <= set(told)  # fmt: skip
-    assert set(told["phases"]) == {"baseline", "deploy", "settle"}
+    assert set(told["phases"]) == {"baseline", "under_way", "deploy", "settle"}
     assert {"requests", "failed", "p50_ms", "p99_ms", "max_ms", "failed_upper95"} == set(
         told["phases"]["deploy"]
     )
@@ -988,10 +1078,12 @@ def test_the_verdict_has_the_fields_that_others_build_on(judged):
     assert Slo.from_dict(told["slo"]) == Slo()
 
 
-def test_a_request_under_way_when_the_deploy_begins_belongs_to_the_deploy(judged):
+def test_a_request_under_way_when_the_deploy_begins_is_counted_by_itself(judged):
     verdict = judged(deploy=(10.0, 15.0), think={"slow": 2.0}, channels={"slow": 1.0}, rate=100)
     assert verdict.phases["baseline"].requests == pytest.approx(800, abs=5)
-    assert verdict.phases["deploy"].requests == pytest.approx(700, abs=5)
+    assert verdict.phases["under_way"].requests == pytest.approx(200, abs=5)
+    assert verdict.phases["under_way"].p99 is None, "they were chosen by having taken long"
+    assert verdict.phases["deploy"].requests == pytest.approx(500, abs=5)
 
 
 def test_the_phases_add_up_to_the_run(judged):
@@ -1046,7 +1138,7 @@ def test_the_summary_states_the_bound_and_never_rounds_to_all_well(judged):
     summary = judged(
         requests=40_000, rate=2000, outages=[(8.0, 8.0004, "refused", ["new"])]
     ).summary()
-    assert "1 of 13442 failed in the deploy window: 0.0075 % (0.00018 to 0.042 % at " in summary
+    assert "1 of 13332 failed in the deploy window: 0.0076 % (0.00018 to 0.042 % at " in summary
     assert "1 of 40000 failed in the whole run: 99.997 %" in summary
     assert "100 %" not in summary
 

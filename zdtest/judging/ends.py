@@ -45,3 +45,8 @@ class Ends:
         return next(
             (str(about.get("error")) for about in self.told if about.get("never_began")), ""
         )
+
+    @property
+    def broke_off(self) -> str:
+        """What ended one that was neither done nor given up; "" where each was."""
+        return next((str(about.get("error")) for about in self.told if about.get("broke_off")), "")

@@ -64,9 +64,9 @@ class Evidence:
         """Return what `recording` shows, seen with the bounds of `slo`."""
         samples, manifest = recording.samples, recording.manifest
         window = Window.of(recording)
-        phases = phase.codes(samples, window)
+        phases = phase.codes(samples, [(begin, end) for begin, end, _ in phase.spans(recording)])
         channels: Mapping[str, Mapping[str, Any]] = manifest.get("channels", {})
-        doubts = suspect.find(samples, channels, slo.stall, slo.hole, _workers(recording))
+        doubts = suspect.find(samples, slo.stall, slo.hole, _workers(recording))
         failed = np.flatnonzero((samples.channel != _CONTROL) & ~np.isin(samples.outcome, _PASSING))
         counts = _counts(samples, phases)
         since = well_since(samples, counts, window.begin)
@@ -105,6 +105,10 @@ class Evidence:
     def channels(self) -> tuple[str, ...]:
         """The channels that the promises speak of."""
         return self.slo.spoken(self.recording.manifest) or self.seen
+
+    def left_out(self, channel: str) -> bool:
+        """Whether the promises speak of other channels alone."""
+        return self.slo.channels is not None and channel not in self.channels
 
     @property
     def seen(self) -> tuple[str, ...]:
@@ -145,17 +149,6 @@ class Evidence:
         """How many requests may have run, though their answer never came."""
         return self.outcome(*MAY_HAVE_RUN)
 
-    def due_within(self, channels: tuple[str, ...]) -> int:
-        """Return how many of these channels fell due in the deploy window, not only lasted into it.
-
-        What could not be sent does not count.
-        """
-        due = self.samples.due
-        first = int(np.searchsorted(due, self.window.begin))
-        last = int(np.searchsorted(due, self.window.end, "right"))
-        sent = self.samples.outcome[first:last] != Outcome.unsent
-        return int((self._on(channels)[self.samples.channel[first:last]] & sent).sum())
-
     def _of(self, channels: tuple[str, ...], phases: tuple[int, ...]) -> Ints:
         rows = self.counts[list(phases)] if phases else self.counts
         found: Ints = rows[:, [CHANNELS.index(name) for name in channels]]
@@ -194,13 +187,25 @@ class Evidence:
             chosen &= self.phase == only
         return chosen
 
-    def timed(self, channels: tuple[str, ...], only: int | None = None) -> Bools:
-        """Return which of those have a latency to be ranked with others.
+    def timed(self, channels: tuple[str, ...], code: int) -> Bools:
+        """Return which of those have a latency that tells how long a request takes in that phase.
 
         A message of a stream comes when it comes: it is late once the stream was silent for too
-        long, but not quick because the next one happened to be near.
+        long, but not quick because the next one happened to be near. What was only under way as the
+        deploy began says something of the time before, not of that of the deploy.
         """
-        return self.replied(tuple(name for name in channels if name != "stream"), only)
+        chosen = self.replied(tuple(name for name in channels if name != "stream"))
+        told = phase.telling(self.samples, self.phase, code, self.window.begin, self.think)
+        return chosen & told
+
+    def took(self, chosen: Bools | Rows) -> Ints:
+        """Return what these took beyond their think time, whole microseconds."""
+        return phase.took(self.samples, self.excess, chosen, self.window.begin, self.think)
+
+    @property
+    def think(self) -> Ints:
+        """How long a reply takes by design, whole microseconds by channel code."""
+        return phase.think(self.recording.manifest.get("channels", {}))
 
     @staticmethod
     def _on(channels: tuple[str, ...]) -> Bools:
@@ -230,8 +235,7 @@ class Evidence:
 
     def _sized(self, bad: Bools, among: Bools | None = None) -> list[Outage]:
         """Return when these were bad, with what the workers' clocks leave uncertain."""
-        think = phase.think(self.recording.manifest.get("channels", {}))
-        found = outages(self.samples, bad, self.slo.merge, among=among, think=think)
+        found = outages(self.samples, bad, self.slo.merge, among=among, think=self.think)
         trailer = self.recording.trailer
         return doubted(found, crew.clock_error(trailer), crew.lookup(trailer))
 
@@ -253,6 +257,11 @@ class Evidence:
     def writes(self) -> Writes:
         """What became of the writes."""
         return self.history.writes
+
+    @property
+    def damage_of_journal(self) -> int:
+        """How many lines of the app's journal cannot be read: each may have told of anything."""
+        return self.recording.damage.get("journal.jsonl", 0)
 
     @property
     def new_version(self) -> str | None:
@@ -279,7 +288,12 @@ class Evidence:
     @property
     def told(self) -> Mapping[str, int]:
         """The ok replies of each version that one told."""
-        return {name: n for name in self.samples.versions if (n := self.replies(name))}
+        totals = self.versions.sum(axis=0).tolist()
+        return {
+            name: count
+            for name, count in zip(self.samples.versions, totals, strict=True)
+            if name and count
+        }
 
     @property
     def unchanged(self) -> str:
@@ -331,7 +345,9 @@ def _seen_versions(samples: Samples) -> tuple[str, str] | None:
 def _settled(recording: Recording, window: Window, slo: Slo) -> float | None:
     """Return from when on only the version that stays should answer, None where none is known."""
     known = _stays(recording, slo) is not None
-    return window.end + slo.converge if known and window.ended else None
+    # A worker's clock may be ahead by so much: then its due times come that much too late.
+    doubt = crew.clock_error(recording.trailer)
+    return window.end + slo.converge + doubt if known and window.ended else None
 
 
 def _stays(recording: Recording, slo: Slo) -> str | None:
@@ -371,7 +387,8 @@ def _versions(samples: Samples, phases: NDArray[np.uint8]) -> Ints:
     ok = (samples.outcome == Outcome.ok) & (samples.channel != _CONTROL)
     shape = (len(phase.PHASES), len(samples.versions), 2)
     # The smallest type that holds every key keeps ten million of them in the cache.
-    keys = phases.astype(np.min_scalar_type(int(np.prod(shape)))) * np.uint8(shape[1])
+    keys = phases.astype(np.min_scalar_type(int(np.prod(shape))))
+    keys *= keys.dtype.type(shape[1])
     keys = (keys + samples.version) * 2 + ok
     found: Ints = np.bincount(keys, minlength=int(np.prod(shape))).reshape(shape)[:, :, 1]
     return found

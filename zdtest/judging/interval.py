@@ -81,6 +81,25 @@ def at_most(hits: int, trials: int, share: float) -> float:
     return _beta(trials - hits, hits + 1, 1 - share)
 
 
+def as_uneven(hits: int, trials: int, other_hits: int, other_trials: int) -> float:
+    """Return how often chance alone puts so many of all hits, or more, on the first side.
+
+    R. A. Fisher's exact test (1922), one-sided: the tail of the hypergeometric distribution.
+    """
+    total, all_hits = trials + other_trials, hits + other_hits
+    ways = _choose(total, all_hits)
+    most = min(trials, all_hits)
+    return math.fsum(
+        math.exp(_choose(trials, k) + _choose(other_trials, all_hits - k) - ways)
+        for k in range(hits, most + 1)
+    )
+
+
+def _choose(n: int, k: int) -> float:
+    """Return the logarithm of the number of ways to choose `k` of `n`."""
+    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+
+
 def _root(above: Callable[[float], bool], close: float = 0.0) -> float:
     """Return where `above` turns false on 0..1, the side that is never too low."""
     low, high = 0.0, 1.0

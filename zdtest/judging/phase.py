@@ -1,8 +1,14 @@
-"""The phases of a run, ``baseline`` -> ``deploy`` -> ``settle``, and the figures of each."""
+"""The phases of a run, ``baseline`` -> ``deploy`` -> ``settle``, and the figures of each.
+
+A request belongs to the phase in which it fell due. Were those counted in with a deploy that were
+only under way as it began, it would have all the long ones of the time before and none of the
+quick ones, and look slower than it is (the inspection paradox: Feller 1971, vol. 2, I.4). They are
+counted by themselves, and their failures told, but compared with nothing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +21,14 @@ from zdtest.records.sample import CHANNELS
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-PHASES = ("baseline", "deploy", "settle")
+PHASES = ("baseline", "under_way", "deploy", "settle")
 """In order; the position is the code in what `codes` returns."""
 
-BASELINE, DEPLOY, SETTLE = range(3)
+BASELINE, UNDER_WAY, DEPLOY, SETTLE = range(4)
+
+_AHEAD = 0.25
+"""Seconds beyond its think time that a request has to fall due before the deploy, to tell how long
+it takes without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +97,56 @@ class Figures:
         }
 
 
-def codes(samples: Samples, window: Window) -> NDArray[np.uint8]:
-    """Return each sample's phase: `deploy` where its life from due to done touches the window."""
-    first = int(np.searchsorted(samples.due, window.begin))
-    last = int(np.searchsorted(samples.due, window.end, "right"))
-    phase = np.full(len(samples), DEPLOY, np.uint8)
-    phase[:first], phase[last:] = BASELINE, SETTLE
-    done = samples.due[:first] + samples.done_us[:first] * 1e-6
-    phase[:first][done >= window.begin] = DEPLOY
+def codes(samples: Samples, deploys: Sequence[tuple[float, float]]) -> NDArray[np.uint8]:
+    """Return each sample's phase, of (begin, end) of the deploys, monotonic seconds.
+
+    What falls due between two deploys belongs to neither: it has settled.
+    """
+    due = samples.due
+    phase = np.full(len(samples), SETTLE if deploys else BASELINE, np.uint8)
+    begins = sorted(begin for begin, _ in deploys)
+    for number, begin in enumerate(begins):
+        first = int(np.searchsorted(due, begin))
+        if number == 0:
+            phase[:first] = BASELINE
+        done = due[:first] + samples.done_us[:first] * 1e-6
+        phase[:first][done >= begin] = UNDER_WAY
+    for begin, end in deploys:
+        phase[np.searchsorted(due, begin) : np.searchsorted(due, end, "right")] = DEPLOY
     return phase
+
+
+def telling(
+    samples: Samples, phases: NDArray[np.uint8], code: int, begin: float, thinks: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Return which samples tell how long a request takes in that phase; `begin` is the deploy's.
+
+    Chosen by when they fell due, so that long ones are as likely among them as quick ones. Without
+    a deploy are those that had their think time and `_AHEAD` before it.
+    """
+    if code != BASELINE:
+        return np.asarray(phases == code)
+    return np.asarray(samples.due <= begin - thinks[samples.channel] * 1e-6 - _AHEAD)
+
+
+def took(
+    samples: Samples,
+    excess: NDArray[np.int64],
+    chosen: NDArray[np.bool_] | NDArray[np.intp],
+    begin: float,
+    thinks: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """Return the `excess` of these samples; at most what it was by `begin` where due before that.
+
+    What a deploy did to them is no part of how long they take without one.
+    """
+    beyond: NDArray[np.int64] = excess[chosen]
+    due = samples.due[chosen]
+    before = int(np.searchsorted(due, begin)) if begin != np.inf else 0
+    if before:
+        there = (begin - due[:before]) * 1e6 - thinks[samples.channel[chosen][:before]]
+        np.minimum(beyond[:before], there.astype(np.int64), out=beyond[:before])
+    return beyond
 
 
 def think(channels: Mapping[str, Mapping[str, Any]]) -> NDArray[np.int64]:

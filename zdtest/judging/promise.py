@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,9 +11,11 @@ import numpy as np
 from zdtest.duration import written
 from zdtest.history import Found
 from zdtest.judging.evidence import Evidence
-from zdtest.judging.interval import lower_rank, lower_rate, requests_needed, upper_rank, upper_rate
+from zdtest.judging.finding import SUSPECT, Finding
+from zdtest.judging.interval import lower_rate, requests_needed, upper_rate
 from zdtest.judging.outage import downtime
-from zdtest.judging.phase import BASELINE, DEPLOY, SETTLE, percentile, ranked
+from zdtest.judging.p99 import p99
+from zdtest.judging.phase import BASELINE, DEPLOY, UNDER_WAY, percentile
 from zdtest.percent import bound
 from zdtest.records.recording import request_id
 from zdtest.records.sample import CHANNELS, Outcome
@@ -22,43 +23,34 @@ from zdtest.records.sample import CHANNELS, Outcome
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Bools = NDArray[np.bool_]
-    Ints = NDArray[np.int64]
     Rows = NDArray[np.intp]
 
+_TORN = "but lines of the app's journal cannot be read, which may tell otherwise"
 _WRONG = (Outcome.truncated, Outcome.bad_body, Outcome.wrong_version)
-_SUSPECT = "but only while the host or the generator was in trouble: suspect"
-_LATENCIES = ((DEPLOY, "in the deploy window"), (SETTLE, "after the deploy"))
-"""Whose p99 is held to the baseline's: a release may be slow only once the deploy is over."""
-_TIMES = (2, 3, 5, 10, 20, 50, 100)
-"""How many times as many requests are tried out where there were too few."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A promise that was not kept (`stands`), or of which that cannot be told."""
-
-    promise: str
-    text: str
-    stands: bool
 
 
 def findings(evidence: Evidence) -> list[Finding]:
     """Return what was found against each promise, in the order of the `Slo`."""
     checks = (
-        *(_failed, _wrong, _p99, _slow, _writes, _arrivals, _backwards),
+        *(_failed, _wrong, p99, _slow, _writes, _arrivals, _backwards),
         *(_streams, _stale, _deploy, _masked, _longest, _downtime, _rate),
     )
     return [found for check in checks for found in check(evidence)]
 
 
 def _counted(
-    name: str, allowed: int | None, seen: int, doubtful: int, text: str, where: str = ""
+    name: str,
+    allowed: int | None,
+    seen: int,
+    doubtful: int,
+    text: str,
+    where: str = "",
+    doubt: str = SUSPECT,
 ) -> Iterator[Finding]:
     """Yield a finding where more than `allowed` were seen; it stands on those beyond doubt."""
     if allowed is not None and seen > allowed:
         stands = seen - doubtful > allowed
-        note = "" if stands else f", {_SUSPECT}"
+        note = "" if stands else f", {doubt}"
         yield Finding(name, f"{text}, allowed {allowed}{where}{note}", stands)
 
 
@@ -74,10 +66,12 @@ def _wrong(evidence: Evidence) -> Iterator[Finding]:
     wrong = np.isin(evidence.samples.outcome[rows], _WRONG)
     rows, doubted = rows[wrong], int(doubtful[wrong].sum())
     text, first = f"{len(rows)} replies were cut short or wrong", _first(evidence, rows)
-    yield from _counted("bad_body", evidence.slo.bad_body, len(rows), doubted, text, first)
     found = evidence.history.odd
-    text = "{} replies answered ok were not as long as asked for"
-    yield from _checked(evidence, "bad_body", evidence.slo.bad_body, found, text)
+    if odd := found.count or 0:
+        also = f"{odd} replies answered ok were not as long as asked for"
+        text = f"{text}, and {also}" if len(rows) else also
+    seen, where = len(rows) + odd, first or found.first(evidence.began)
+    yield from _counted("bad_body", evidence.slo.bad_body, seen, doubted, text, where)
 
 
 def _slow(evidence: Evidence) -> Iterator[Finding]:
@@ -128,13 +122,16 @@ def _first(evidence: Evidence, rows: Rows, *, named: bool = False) -> str:
 
 
 def _writes(evidence: Evidence) -> Iterator[Finding]:
+    if evidence.left_out("write"):
+        return
     found, slo, history = evidence.writes, evidence.slo, evidence.history
+    unread = evidence.damage_of_journal
     text = f"{{}} of {found.ok} writes answered ok were lost"
-    yield from _checked(evidence, "lost", slo.lost, history.lost, text)
+    yield from _checked(evidence, "lost", slo.lost, history.lost, text, unread)
     text = f"{{}} of {found.sent} writes ran more than once"
     yield from _checked(evidence, "twice", slo.twice, history.twice, text)
     text = "{} idempotency keys were answered ok and never had an effect"
-    yield from _checked(evidence, "lost", slo.lost, history.key_lost, text)
+    yield from _checked(evidence, "lost", slo.lost, history.key_lost, text, unread)
     text = "{} idempotency keys had more than one effect"
     yield from _checked(evidence, "twice", slo.twice, history.key_twice, text)
 
@@ -144,10 +141,14 @@ def _arrivals(evidence: Evidence) -> Iterator[Finding]:
     text = "{} requests arrived that nobody sent"
     yield from _checked(evidence, "phantom", slo.phantom, history.phantom, text)
     text = "{} requests were accepted before the instance was ready or after it stopped listening"
-    yield from _checked(evidence, "early", slo.early, history.early, text)
+    # One line about its life is enough to be wrong about all that it served.
+    doubtful = (history.early.count or 0) if evidence.damage_of_journal else 0
+    yield from _checked(evidence, "early", slo.early, history.early, text, doubtful)
 
 
 def _streams(evidence: Evidence) -> Iterator[Finding]:
+    if evidence.left_out("stream"):
+        return
     slo, history = evidence.slo, evidence.history
     for name, allowed, found, text in (
         ("gaps", slo.gaps, history.gaps, "{} messages were left out of the streams"),
@@ -169,11 +170,19 @@ def _backwards(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _checked(
-    evidence: Evidence, name: str, allowed: int | None, found: Found, text: str
+    evidence: Evidence,
+    name: str,
+    allowed: int | None,
+    found: Found,
+    text: str,
+    doubtful: int = 0,
 ) -> Iterator[Finding]:
-    """Yield a finding where a check of the history found more than allowed; nothing excuses it."""
-    seen = found.count or 0
-    yield from _counted(name, allowed, seen, 0, text.format(seen), found.first(evidence.began))
+    """Yield a finding where a check of the history found more than allowed.
+
+    Nothing excuses it but a line of the journal that cannot be read, and may tell of what lacks.
+    """
+    seen, first = found.count or 0, found.first(evidence.began)
+    yield from _counted(name, allowed, seen, doubtful, text.format(seen), first, _TORN)
 
 
 def _stale(evidence: Evidence) -> Iterator[Finding]:
@@ -242,103 +251,28 @@ def _lasted(
         text = f"{what} at least {written(standing)}, allowed {written(allowed)}"
         yield Finding(name, text, True)
     elif seen > allowed:
-        yield Finding(name, f"{what} at least {written(seen)}, {_SUSPECT}", False)
+        yield Finding(name, f"{what} at least {written(seen)}, {SUSPECT}", False)
 
 
 def _rate(evidence: Evidence) -> Iterator[Finding]:
-    """The failure rate in the deploy window must be proved, not only not disproved."""
+    """The failure rate in the deploy window must be proved, not only not disproved.
+
+    What the deploy did to those that were under way as it began counts against the proof; as each
+    was there for having taken long, how many of them failed disproves nothing.
+    """
     required = evidence.slo.require_rate
     if required is None:
         return
     rows, doubtful = evidence.failed_on(evidence.channels, DEPLOY)
     total, failed = evidence.asked(evidence.channels, DEPLOY), len(rows)
-    if upper_rate(failed, total) < required:
+    before = len(evidence.failed_on(evidence.channels, UNDER_WAY)[0])
+    if upper_rate(failed + before, total + before) < required:
         return
     stands = lower_rate(failed - int(doubtful.sum()), total) > required
+    also = f", and {before} that were under way as it began" if before else ""
     text = (
-        f"{failed} of {total} failed in the deploy window: the failure rate is only known to be "
-        f"below {bound(upper_rate(failed, total))}, required {bound(required)}: "
-        f"takes {requests_needed(required)} requests without a failure"
+        f"{failed} of {total} failed in the deploy window{also}: the failure rate is only known to "
+        f"be below {bound(upper_rate(failed + before, total + before))}, required "
+        f"{bound(required)}: takes {requests_needed(required)} requests without a failure"
     )
     yield Finding("require_rate", text, stands)
-
-
-def _p99(evidence: Evidence) -> Iterator[Finding]:
-    """Broken when a phase's p99 is over the limit even with both p99s at their kindest bound."""
-    if evidence.slo.p99_ratio is None and evidence.slo.p99_over is None:
-        return
-    if not evidence.window.marked:
-        return
-    steady = evidence.timed(evidence.channels, BASELINE)
-    if not steady.any():
-        yield Finding("p99", "no ok reply in the baseline to compare p99 with", False)
-        return
-    for code, where in _LATENCIES:
-        moved = evidence.timed(evidence.channels, code)
-        if moved.any():
-            yield from _held(evidence, steady, moved, where)
-        elif code == DEPLOY or evidence.window.ended:
-            yield Finding("p99", f"no ok reply {where} to compare p99 with", False)
-
-
-def _held(evidence: Evidence, steady: Bools, moved: Bools, where: str) -> Iterator[Finding]:
-    """Yield what is wrong with the p99 of the replies in `moved`, against those in `steady`."""
-    every = [evidence.excess[found] for found in (steady, moved)]
-    clean = [evidence.excess[_clean(evidence, found)] for found in (steady, moved)]
-    text = _compared(evidence, where, *every)
-    beyond_doubt = _compared(evidence, where, *clean) if all(map(len, clean)) else None
-    if beyond_doubt is not None:
-        stands = _beyond_chance(evidence, 1, *clean)
-        note = "" if stands else f": too few requests to be sure{_enough(evidence, *clean)}"
-        yield Finding("p99", beyond_doubt + note, stands)
-    elif text is not None:
-        yield Finding("p99", f"{text}, {_SUSPECT}", False)
-
-
-def _clean(evidence: Evidence, replies: Bools) -> Bools | Rows:
-    """Return the replies whose latency stands."""
-    if not evidence.suspect.late:
-        return replies
-    rows = np.flatnonzero(replies)
-    return rows[~evidence.suspect.latency(evidence.samples, rows)]
-
-
-def _compared(evidence: Evidence, where: str, baseline: Ints, moved: Ints) -> str | None:
-    """Return what is wrong with a phase's p99, None when it is within the limit."""
-    steady, found = percentile(baseline, 99), percentile(moved, 99)
-    limit = _limit(evidence, steady)
-    if found <= limit:
-        return None
-    return (
-        f"p99 {where} {written(found * 1e-6)} (of {len(moved)} replies), allowed "
-        f"{written(limit * 1e-6)}: baseline p99 {written(steady * 1e-6)} (of {len(baseline)})"
-    )
-
-
-def _limit(evidence: Evidence, steady: int) -> float:
-    """Return what a phase's p99 may be, microseconds, when the baseline's is `steady`."""
-    ratio, over = evidence.slo.p99_ratio, evidence.slo.p99_over
-    limits = [] if ratio is None else [ratio * max(steady, 0)]
-    return min(limits + ([] if over is None else [steady + over * 1e6]))
-
-
-def _beyond_chance(evidence: Evidence, times: int, baseline: Ints, moved: Ints) -> bool:
-    """Whether the lower 95 % bound of one p99 is over the limit by the upper bound of the other.
-
-    Had there been so many `times` as many replies, each of these as often.
-    """
-    above, below = upper_rank(99, times * len(baseline)), lower_rank(99, times * len(moved))
-    if above is None or not below:
-        return False
-    steady = ranked(baseline, -(-above // times))
-    return ranked(moved, -(-below // times)) > _limit(evidence, steady)
-
-
-def _enough(evidence: Evidence, baseline: Ints, moved: Ints) -> str:
-    """Return how many times as many would have decided it, had they gone on like these."""
-    for times in _TIMES:
-        if _beyond_chance(evidence, times, baseline, moved):
-            rate = float(evidence.recording.manifest.get("rate") or 0.0)
-            faster = f" (a rate of {times * rate:,.6g}/s, or so many times as long)" if rate else ""
-            return f", {times} times as many like these would do{faster}"
-    return f", nor would {_TIMES[-1]} times as many like these do"

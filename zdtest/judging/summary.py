@@ -36,10 +36,13 @@ def summary(verdict: Verdict) -> str:
 
 
 def _counts(verdict: Verdict) -> list[str]:
-    before, window, after = (verdict.phases[name] for name in phase.PHASES)
+    before, under_way, window, after = (verdict.phases[name] for name in phase.PHASES)
     marked = verdict.window.marked
     return [
         _failed(before, "before the deploy") if marked and before.failed else "",
+        f"{under_way.failed} of {under_way.requests} failed that were under way as it began"
+        if under_way.failed
+        else "",
         _failed(window, "in the deploy window") if marked else "",
         _failed(after, "after the deploy") if after.failed else "",
         f"{verdict.failed} of {verdict.requests} failed in the whole run: "

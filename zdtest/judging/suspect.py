@@ -6,9 +6,9 @@ may be the host's; while it is slow, or the generator itself stalled, any latene
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -96,7 +96,6 @@ class Suspect:
 
 def find(
     samples: Samples,
-    channels: Mapping[str, Mapping[str, Any]],
     stall: float,
     hole: float,
     workers: int = 1,
@@ -107,7 +106,7 @@ def find(
     `workers` that stands still is not overtaken by what the others send.
     """
     control = np.flatnonzero(samples.channel == CHANNELS.index("control"))
-    pad = float(channels.get("control", {}).get("interval", 0.0))
+    pad = _interval(samples.due[control], workers)
     outcome = samples.outcome[control]
     late = samples.done_us[control] > stall * 1e6
     parts = [_of_worker(samples, number, workers) for number in range(workers)]
@@ -121,6 +120,11 @@ def find(
         stalls=stalls,
         holes=tuple(windows.longer(hole) for windows in still),
     )
+
+
+def _interval(due: Floats, workers: int) -> float:
+    """Return seconds from one to the next of what each of them asks in an even schedule."""
+    return workers * float(np.median(np.diff(due))) if len(due) > 1 else 0.0
 
 
 def _lives(samples: Samples, rows: Rows) -> tuple[Floats, Floats]:

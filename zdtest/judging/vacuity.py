@@ -9,7 +9,7 @@ import numpy as np
 
 from zdtest.duration import written
 from zdtest.judging.evidence import Evidence
-from zdtest.judging.phase import BASELINE, DEPLOY
+from zdtest.judging.phase import BASELINE, DEPLOY, UNDER_WAY, spans
 from zdtest.percent import share
 from zdtest.records import crew
 from zdtest.records.numbering import Numbering
@@ -35,7 +35,7 @@ def reasons(evidence: Evidence) -> list[str]:
     """Return everything that keeps the run from proving that its promises hold."""
     rules = (
         *(_interrupted, _ended, _asleep, _trailer, _damage, _workers, _numbers, _schedule),
-        *(_rate, _generator, _deploy, _watched, _version, _unchanged, _settled, _requests),
+        *(_rate, _generator, _deploy, _watched, _faults, _version, _unchanged, _settled, _requests),
         *(_channels, _keys, _journal, _proxy),
     )
     return [reason for rule in rules for reason in rule(evidence)]
@@ -199,6 +199,8 @@ def _deploy(evidence: Evidence) -> Iterator[str]:
         yield "the deploy's end was not marked (deploy.end)"
     elif ends.never_began:
         yield f"the deploy never began: {ends.never_began}"
+    elif ends.broke_off:
+        yield f"the deploy broke off: {ends.broke_off}"
     elif failure and promised != "aborted":
         yield f"the deploy failed: {failure}"
     elif failure and ends.timed_out:
@@ -220,6 +222,27 @@ def _watched(evidence: Evidence) -> Iterator[str]:
         yield f"the deploy began {written(began - window.begin)} before the load did"
     if window.ended and window.end > ended + slack and not trailer.get("interrupted"):
         yield f"the deploy ended {written(window.end - ended)} after the load did"
+
+
+def _faults(evidence: Evidence) -> Iterator[str]:
+    """Of a fault that did nothing, or came when nobody asked, nothing is known."""
+    recording = evidence.recording
+    trailer = recording.trailer or {}
+    began, ended = trailer.get("began"), trailer.get("ended")
+    for begin, end, about in recording.spans("fault"):
+        name = about.get("fault", "a fault")
+        told = [
+            mark
+            for mark in recording.marks
+            if begin <= mark.at <= end and mark.about.get("fault") == about.get("fault")
+        ]
+        errors = [mark.about["error"] for mark in told if "error" in mark.about]
+        if errors:
+            yield f"fault {name}: {errors[0]}"
+        elif not any(mark.name == "fault.proven" for mark in told):
+            yield f"fault {name} was never proven to take effect"
+        elif began is not None and ended is not None and (end < began or begin > ended):
+            yield f"fault {name} came while no load was on"
 
 
 def _version(evidence: Evidence) -> Iterator[str]:
@@ -290,14 +313,26 @@ def _told(evidence: Evidence) -> int:
 
 def _requests(evidence: Evidence) -> Iterator[str]:
     needed, window = evidence.slo.min_requests, evidence.window
-    found = evidence.due_within(evidence.channels)
-    if not window.marked or found >= needed:
+    found = evidence.requests(evidence.channels, DEPLOY)
+    if not window.marked:
+        return
+    if found >= needed:
+        yield from _unseen(evidence)
         return
     few = f"only {found} requests fell due inside the deploy window, needs {needed}"
     if window.ended and len(evidence.samples):
         few += f": it took {written(window.end - window.begin)}; let the command wait until the "
         few += f"deploy is over{_faster(evidence, needed / found if found else 0.0)}"
     yield few
+
+
+def _unseen(evidence: Evidence) -> Iterator[str]:
+    """Of several deploys one may be so short that nothing was asked in it."""
+    due = evidence.samples.due[evidence.samples.channel != CHANNELS.index("control")]
+    for begin, end, _ in spans(evidence.recording):
+        if np.searchsorted(due, begin) == np.searchsorted(due, end, "right"):
+            at = f"+{begin - evidence.began:.3f} s"
+            yield f"no request fell due inside the deploy at {at}: it took {written(end - begin)}"
 
 
 def _faster(evidence: Evidence, times: float) -> str:
@@ -314,7 +349,7 @@ def _channels(evidence: Evidence) -> Iterator[str]:
         if not evidence.ok(channel):
             if not len(evidence.ailing_on(channel)):
                 yield f"channel {channel} has no ok reply"
-        elif evidence.window.marked and not evidence.requests((channel,), DEPLOY):
+        elif evidence.window.marked and not evidence.requests((channel,), UNDER_WAY, DEPLOY):
             yield f"no request of channel {channel} fell inside the deploy window"
 
 

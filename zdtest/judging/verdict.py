@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from zdtest.blame.attribution import Blame
 from zdtest.blame.masked import Masked
 from zdtest.history import CHECKS, History, Writes
@@ -21,7 +23,6 @@ from zdtest.records.recording import Recording
 from zdtest.records.sample import Outcome
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 SCHEMA = 2
@@ -287,10 +288,17 @@ def _phases(evidence: Evidence) -> dict[str, Figures]:
         name: phase.figures(
             evidence.requests(everything, code),
             evidence.failures(everything, code),
-            evidence.excess[evidence.timed(everything, code)],
+            _latencies(evidence, code),
         )
         for code, name in enumerate(phase.PHASES)
     }
+
+
+def _latencies(evidence: Evidence, code: int) -> NDArray[np.int64]:
+    """Return what the replies of a phase took; those under way were chosen by having taken long."""
+    if code == phase.UNDER_WAY:
+        return np.empty(0, np.int64)
+    return evidence.took(evidence.timed(evidence.seen, code))
 
 
 def _channel(evidence: Evidence, name: str, outages: tuple[Outage, ...]) -> Channel:

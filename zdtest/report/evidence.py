@@ -96,8 +96,12 @@ def _by_phase(rows: pd.DataFrame) -> str:
         for name, show in shows.items()
     ]
     columns: dict[str, tuple[str, Show]] = {"what": ("", str)}
-    columns |= {one["phase"]: (one["phase"], _right) for one in told}
+    columns |= {one["phase"]: (_phase(one["phase"]), _right) for one in told}
     return table(pd.DataFrame(lines, dtype=object), columns, caption="Latency by phase")
+
+
+def _phase(name: object) -> str:
+    return str(name).replace("_", " ")
 
 
 def _toned(name: str, value: object, show: Show) -> str:
@@ -106,7 +110,7 @@ def _toned(name: str, value: object, show: Show) -> str:
 
 
 def _percentiles(rows: pd.DataFrame) -> str:
-    columns: dict[str, tuple[str, Show]] = {"phase": ("phase", str)}
+    columns: dict[str, tuple[str, Show]] = {"phase": ("phase", _phase)}
     if "channel" in rows:
         columns = {"channel": ("channel", str), **columns}
     columns |= {"requests": ("requests", count), "failed": ("failed", count)}

@@ -76,8 +76,26 @@ class Frame:
     @cached_property
     def waited_ms(self) -> NDArray[np.float32]:
         """Milliseconds from due to done beyond the channel's think time, as the judge counts."""
-        waited = phase.excess(self.samples, self.recording.manifest.get("channels") or {})
-        return np.asarray(waited, np.float32) * np.float32(1e-3)
+        return np.asarray(self._excess, np.float32) * np.float32(1e-3)
+
+    @cached_property
+    def _excess(self) -> NDArray[np.int64]:
+        return phase.excess(self.samples, self.recording.manifest.get("channels") or {})
+
+    @property
+    def _think(self) -> NDArray[np.int64]:
+        return phase.think(self.recording.manifest.get("channels") or {})
+
+    def telling(self, code: int) -> Flags:
+        """Which rows tell how long a request takes in that phase, as the judge chooses them."""
+        begin = phase.Window.of(self.recording).begin
+        return self.timed & phase.telling(self.samples, self.phase, code, begin, self._think)
+
+    def took_ms(self, rows: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Milliseconds that these rows took, as the judge counts."""
+        begin = phase.Window.of(self.recording).begin
+        took = phase.took(self.samples, self._excess, rows, begin, self._think)
+        return np.asarray(took * 1e-3, np.float64)
 
     @property
     def slow_ms(self) -> float:
@@ -123,7 +141,8 @@ class Frame:
     @cached_property
     def phase(self) -> NDArray[np.uint8]:
         """Each row's phase, as the judge counts: its place in `PHASES`."""
-        return phase.codes(self.samples, phase.Window.of(self.recording))
+        deploys = [(begin, end) for begin, end, _ in phase.spans(self.recording)]
+        return phase.codes(self.samples, deploys)
 
     @cached_property
     def marks(self) -> list[Mark]:

@@ -122,20 +122,28 @@ def _failed(frame: Frame) -> Figure:
 
 
 def _bound(frame: Frame) -> Figure:
-    phase = (frame.verdict.get("phases") or {}).get("deploy") or {}
-    requests, failed = int(real(phase.get("requests")) or 0), int(real(phase.get("failed")) or 0)
+    requests, failed = _counted(frame, "deploy")
+    also, before = _counted(frame, "under_way")
     if not requests:
         return "In the deploy window", "no request", "so it proves nothing", False
     remark = f"failure rate below {bound(upper_rate(0, requests))} at 95 %"
     if failed:
         likely = between(*rates(failed, requests))
         remark = f"{failing(failed, requests)}, at 95 % {likely}"
+    if before:
+        remark += f"; also {count(before)} of {count(also)} that were under way as it began"
     return (
         "In the deploy window",
         f"{count(failed)} of {count(requests)} failed",
         remark,
-        failed > 0,
+        failed + before > 0,
     )
+
+
+def _counted(frame: Frame, phase: str) -> tuple[int, int]:
+    """Return how many requests a phase had, and how many of them failed."""
+    told = (frame.verdict.get("phases") or {}).get(phase) or {}
+    return int(real(told.get("requests")) or 0), int(real(told.get("failed")) or 0)
 
 
 def _downtime(frame: Frame) -> Figure:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -38,16 +38,21 @@ QUANTILES = {"p50": 500, "p90": 900, "p99": 990, "p99.9": 999, "max": 1000}
 def percentiles(frame: Frame, channels: Sequence[str] = ()) -> pd.DataFrame:
     """Return exact percentiles of ok replies, ms: a row a phase, and a channel if any are named.
 
-    They are nearest ranks, as the judge's are.
+    They are nearest ranks of the replies that the judge ranks, too. Those under way as the deploy
+    began are there where some failed, without: they were chosen by having taken long.
     """
     rows = []
     for code, name in enumerate(phase.PHASES):
-        chosen = np.flatnonzero(frame.judged & (frame.phase == code))
-        channel, failed = frame.samples.channel[chosen], frame.failed[chosen]
+        mine = frame.judged & (frame.phase == code)
+        told = frame.telling(code)
+        if code == phase.UNDER_WAY:
+            if not (mine & frame.failed).any():
+                continue
+            told &= False
         for of in channels or [""]:
-            mine = _is(channel, of) if of else np.ones(len(chosen), np.bool_)
-            waited = frame.waited_ms[chosen[mine & frame.timed[chosen]]]
-            counts = {"requests": mine.sum(), "failed": (mine & failed).sum()}
+            here = _is(frame.samples.channel, of) if of else np.ones(len(mine), np.bool_)
+            counts = {"requests": (mine & here).sum(), "failed": (mine & here & frame.failed).sum()}
+            waited = frame.took_ms(np.flatnonzero(told & here))
             found = dict(zip(QUANTILES, levels(waited, QUANTILES.values()), strict=True))
             rows.append({"channel": of, "phase": name, **counts, **found})
     table = pd.DataFrame(rows)
@@ -60,7 +65,7 @@ def _is(channel: NDArray[np.uint8], name: str) -> NDArray[np.bool_]:
     return np.asarray(channel == CHANNELS.index(name))
 
 
-def levels(values: NDArray[np.float32], thousandths: Iterable[int]) -> list[float]:
+def levels(values: NDArray[np.floating[Any]], thousandths: Iterable[int]) -> list[float]:
     """Return these quantiles of the values, each its nearest rank; NaN of no values."""
     thousandths = list(thousandths)
     if not len(values):
