@@ -13,7 +13,7 @@ import pytest
 from own_stack import left_of, serving
 from test_sample_app import running
 
-from zdtest.errors import LoadFailed, RecordingError
+from zdtest.errors import ConfigError, LoadFailed, RecordingError
 from zdtest.records.recording import Recording
 from zdtest.run import create, fresh, name_of, run
 from zdtest.traffic import Load
@@ -65,6 +65,17 @@ def test_runs_of_one_name_do_not_end_each_other(tmp_path):
             second.engine.start("nap", NAP)
         assert first.engine.fate(nap) == ""
     assert first.engine.fate(nap) == "killed by SIGKILL"
+
+
+def test_a_run_has_one_load(tmp_path):
+    """A second one would number its requests like the first, into a folder that nobody judges."""
+    with serving() as url, run(tmp_path / "run") as one:
+        with one.load(url, Load(rate=50), baseline=0.1, settle=0.1):
+            pass
+        second = one.load(url, Load(rate=50), baseline=0.1, settle=0.1)
+        with pytest.raises(ConfigError, match="has had its load: expected one load a run"), second:
+            pass
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def measured(tmp_path: Path, url: str, seconds: float = 0.2, **load: object) -> Path:

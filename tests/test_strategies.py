@@ -382,6 +382,22 @@ def test_what_the_callers_check_says_aborts_a_canary() -> None:
     assert asked == ["c"] * 3
 
 
+def test_a_check_that_breaks_takes_the_canary_back_and_is_raised() -> None:
+    stack = Routed()
+
+    def check(_: Switched, name: str) -> str:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        canary(check=check)(stack, "v2", stack.mark)
+    assert stack.runs == {"a": "v1", "b": "v1"}
+    assert stack.weights == {"a": 100, "b": 100, "c": 0, "d": 0}
+    marks = {entry[0]: entry[1:] for entry in stack.did}
+    assert marks["deploy.step.end"] == ("5%", "v2", "ZeroDivisionError")
+    assert marks["deploy.rollback.begin"] == ("ZeroDivisionError",)
+    assert "deploy.abort" in marks
+
+
 def test_a_canary_that_ends_is_aborted() -> None:
     stack = Routed()
 

@@ -98,3 +98,8 @@ def unknown(kind: str, given: str, known: Iterable[str]) -> ConfigError:
     near = difflib.get_close_matches(given, names, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return ConfigError(f"unknown {kind} {given!r}: {hint}expected one of {', '.join(names)}")
+
+
+def fact(error: BaseException) -> str:
+    """Return the first line of what an error says, its name where it says nothing."""
+    return str(error).partition("\n")[0] or type(error).__name__

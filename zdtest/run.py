@@ -22,11 +22,13 @@ from zdtest.engine import Marker, probe
 from zdtest.engine.sampler import FILE, MemorySampler
 from zdtest.errors import (
     CommandError,
+    ConfigError,
     DeployFailed,
     DeployTimeout,
     EngineError,
     LoadFailed,
     RecordingError,
+    fact,
 )
 from zdtest.records.eventlog import EventLog
 from zdtest.records.host import commit, host
@@ -93,8 +95,11 @@ class Run:
 
         Whatever the block raises, the load is stopped in order and the recording closed; after an
         exception there is no settling. Raises LoadFailed when the load could not be driven, and
-        marks why, and that the machine was suspended: ``load.failed``, ``machine.suspended``.
+        marks why, and that the machine was suspended: ``load.failed``, ``machine.suspended``;
+        ConfigError for a second load, which would number its requests as the first one did.
         """
+        if self.traffic is not None:
+            raise ConfigError("this run has had its load: expected one load a run, around it all")
         asleep = suspended()
         clock = {"monotonic": time.monotonic(), "wall": time.time()}
         self.about(url=url, **load.as_dict(), clock=clock)
@@ -108,7 +113,7 @@ class Run:
             if not isinstance(error, Exception):
                 self.mark("run.interrupted", by=str(error) or type(error).__name__)
             if isinstance(error, LoadFailed):
-                self.mark("load.failed", why=str(error).partition("\n")[0])
+                self.mark("load.failed", why=fact(error))
             raise
         finally:
             if (slept := suspended() - asleep) > _TWO_READS:
@@ -206,9 +211,11 @@ def _containers(
     return DockerEngine(host, docker.address, docker.images, on_event=mark)
 
 
-def failure(error: DeployFailed | CommandError) -> Mapping[str, object]:
+def failure(error: Exception) -> Mapping[str, object]:
     """Return what ``deploy.end`` tells of it: the fact, and by whom it was not given up."""
-    told: dict[str, object] = {"error": str(error).partition("\n")[0]}
+    told: dict[str, object] = {"error": fact(error)}
+    if not isinstance(error, DeployFailed | CommandError):
+        told["broke_off"] = True
     if isinstance(error, DeployTimeout):
         told["timed_out"] = True
     if isinstance(error, CommandError):

@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING
 from zdtest import duration, mutant, outside, topology
 from zdtest.engine import Containers, Instance
 from zdtest.errors import (
-    CommandError,
     ConfigError,
-    DeployFailed,
     Inconclusive,
     SloViolation,
     unknown,
@@ -124,7 +122,7 @@ class Scenario:
             yield
 
     def deploy(self, version: str, strategy: Strategy) -> None:
-        """Replace what runs by `version`; raises DeployFailed or CommandError as the strategy does.
+        """Replace what runs by `version`; raises what the strategy does.
 
         A stack of one's own whose replies tell no version has the version "".
         """
@@ -134,7 +132,7 @@ class Scenario:
         self.mark("deploy.begin", version=version, strategy=name)
         try:
             strategy(self.stack, version, self.mark)
-        except (DeployFailed, CommandError) as error:
+        except Exception as error:
             self.mark("deploy.end", version=version, **failure(error))
             raise
         self.mark("deploy.end", version=version)

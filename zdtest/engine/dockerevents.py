@@ -13,7 +13,7 @@ from docker.errors import DockerException
 from requests.exceptions import RequestException
 
 from zdtest.engine import Marker, remains
-from zdtest.errors import ZdError
+from zdtest.errors import ZdError, fact
 
 _TOLD = {
     "container": {
@@ -76,7 +76,7 @@ class DockerEvents:
                     self._one(event)
                 except (ZdError, KeyError, DockerException, RequestException) as error:
                     # Whoever is to hear of it finds it gone already: what follows is heard.
-                    self._mark("engine.unheard", error=str(error).partition("\n")[0])
+                    self._mark("engine.unheard", error=fact(error))
 
     def _one(self, event: Mapping[str, Any]) -> None:
         kind, what = str(event["Type"]), str(event["Action"])

@@ -21,7 +21,7 @@ from zdtest.engine.dockerevents import DockerEvents
 from zdtest.engine.swarm import Cluster
 from zdtest.engine.swarmnode import Node
 from zdtest.engine.swarmtask import Task
-from zdtest.errors import EngineError
+from zdtest.errors import EngineError, fact
 
 FILE = "tasks.jsonl"
 """The history's name in the run's folder."""
@@ -156,7 +156,7 @@ class SwarmHistory:
                     tasks = self._cluster.tasks()
                 except (EngineError, KeyError) as error:
                     if not self._over.is_set():
-                        self._mark("swarm.unheard", error=str(error).partition("\n")[0])
+                        self._mark("swarm.unheard", error=fact(error))
                     continue
                 for task in tasks:
                     if (before := self._told.get(task.id)) != task:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from zdtest.duration import seconds, written
-from zdtest.errors import FaultError, ZdError
+from zdtest.errors import FaultError, ZdError, fact
 from zdtest.faults.cue import Cue, When, at
 from zdtest.faults.fault import Checked, Fault
 from zdtest.records.eventlog import EventLog
@@ -164,7 +164,7 @@ class _Life:
             self._over.wait(self._plan.heal_after)
             heal()
         except ZdError as failed:
-            error["error"] = str(failed).partition("\n")[0]
+            error["error"] = fact(failed)
             raise
         finally:
             self._mark("fault.end", fault=name, **error)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from zdtest.duration import seconds, written
 from zdtest.engine import Marker
-from zdtest.errors import ConfigError, DeployFailed, EngineError
+from zdtest.errors import ConfigError, DeployFailed, EngineError, fact
 from zdtest.strategies import switch
 from zdtest.strategies.step import Strategy, awaited, slots, step, switched
 from zdtest.topology import Counters, Stack, Switched
@@ -125,7 +125,7 @@ class _Flight:
                 self.stack.weigh(weights)
                 if wrong := self._watched():
                     raise DeployFailed(f"canary aborted: {wrong}")
-        except DeployFailed as failed:
+        except Exception as failed:  # a check of the caller's may raise anything
             self._abort(failed)
             raise
 
@@ -169,10 +169,10 @@ class _Flight:
     def _given(since: Counters) -> int:
         return since.answered + since.failed + since.in_flight
 
-    def _abort(self, failed: DeployFailed) -> None:
+    def _abort(self, failed: Exception) -> None:
         """The old instances have all users again, and the canary is gone."""
         everybody = {self.bird: 0, **dict.fromkeys(self.stack.instances, 100)}
-        self.mark("deploy.rollback.begin", reason=str(failed).partition("\n")[0])
+        self.mark("deploy.rollback.begin", reason=fact(failed))
         try:
             self.stack.weigh(everybody)
             self.mark("deploy.rollback.end")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from zdtest.engine import Marker
-from zdtest.errors import CommandError, ConfigError, DeployFailed, EngineError
+from zdtest.errors import ConfigError, DeployFailed, EngineError, fact
 from zdtest.topology import Stack, Switched
 
 Strategy = Callable[[Stack, str, Marker], None]
@@ -51,9 +51,8 @@ def step(mark: Marker, name: str, version: str, *, kind: str = "step") -> Iterat
     mark(f"deploy.{kind}.begin", step=name, version=version)
     try:
         yield
-    except (EngineError, DeployFailed, CommandError) as error:
-        fact = str(error).partition("\n")[0]
-        mark(f"deploy.{kind}.end", step=name, version=version, error=fact)
+    except Exception as error:
+        mark(f"deploy.{kind}.end", step=name, version=version, error=fact(error))
         if not isinstance(error, EngineError):
             raise
         raise DeployFailed(f"{name}: {error}") from error
