@@ -255,20 +255,17 @@ class Recording:
     def spans(self, name: str) -> list[tuple[float, float, Mapping[str, object]]]:
         """Return every ``<name>.begin`` .. ``<name>.end`` as (begin, end, about) in order.
 
-        Pairs match on the ``step`` (or ``fault``) that both marks tell; one never ended runs to
-        infinity.
+        Pairs match on the ``step`` (or ``fault``) that both marks tell, each end with one begin;
+        one never ended runs to infinity.
         """
+        ends = [mark for mark in self.marks if mark.name == f"{name}.end"]
         found: list[tuple[float, float, Mapping[str, object]]] = []
         for begin in self.marks:
             if begin.name == f"{name}.begin":
-                ends = (
-                    mark.at
-                    for mark in self.marks
-                    if mark.name == f"{name}.end"
-                    and mark.at >= begin.at
-                    and all(mark.about.get(k) == begin.about.get(k) for k in ("step", "fault"))
-                )
-                found.append((begin.at, next(ends, float("inf")), begin.about))
+                end = next((one for one in ends if _ends(begin, one)), None)
+                if end is not None:
+                    ends.remove(end)
+                found.append((begin.at, end.at if end else float("inf"), begin.about))
         return found
 
     @classmethod
@@ -300,6 +297,12 @@ class Recording:
             cut="" if trailer is not None else _why(folder / "samples.arrows", len(samples)),
             unread=unread,
         )
+
+
+def _ends(begin: Mark, end: Mark) -> bool:
+    """Whether that is the end of what began there."""
+    same = all(end.about.get(key) == begin.about.get(key) for key in ("step", "fault"))
+    return same and end.at >= begin.at
 
 
 def read_samples(path: Path) -> tuple[Samples, Mapping[str, Any] | None]:
