@@ -400,6 +400,18 @@ def test_a_server_that_answers_with_an_error_is_not_one_that_never_answered(tria
     assert (gone.cause, gone.why) == ("dead", "nobody ever answered at 127.0.0.1:8081")
 
 
+def test_a_server_that_is_waited_for_hangs_whether_it_ever_answered_or_not(trial):
+    """Only the proxy's log tells: it was connected to, or nothing came back from there either."""
+    gave_up = [asked("127.0.0.1:8082", 504)]
+    told = trial("http_5xx", status=504, journal=None, proxy=gave_up)
+    assert told.cause == "hung"
+    assert told.why == "the proxy had no answer of 127.0.0.1:8082 until +2.002 s"
+    left = {**asked("127.0.0.1:8082", 499, at=AT + 5), "upstream_status": "-"}
+    assert trial("timeout", journal=None, proxy=[left]).cause == "hung"
+    answered = [asked("127.0.0.1:8082", 200, at=AT + 5)]
+    assert trial("body_timeout", journal=None, proxy=answered).cause == "unknown"
+
+
 OWN = {"topology": None, "strategy": "command", "journal": True}
 """What the manifest of somebody's own stack tells."""
 

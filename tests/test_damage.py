@@ -199,6 +199,23 @@ def test_a_recording_from_before_checksums_is_read_all_the_same(tmp_path: Path) 
     assert stream.schema.metadata[b"zdtest"] == str(SCHEMA).encode()
 
 
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_a_checksum_that_one_batch_lacks_and_another_has_is_damage(
+    tmp_path: Path, which: int
+) -> None:
+    path = tmp_path / "samples.arrows"
+    writer = SampleWriter(path)
+    writer.append(some_rows(20), ["", "v1"], [""])
+    writer.append(some_rows(20), ["", "v1"], [""])
+    writer.close({"count": 40})
+    parts = path.read_bytes().split(b"crc32")
+    assert len(parts) == 4
+    names = [b"crc32", b"crc32", b"crc32"]
+    names[which] = b"crc33"
+    path.write_bytes(parts[0] + b"".join(a + b for a, b in zip(names, parts[1:], strict=True)))
+    assert read_samples(path)[1] is None
+
+
 def refused(capsys: pytest.CaptureFixture[str], folder: Path) -> str:
     """Return the one line that ``zdtest judge`` says, which exits by 2: never by 1, "broken"."""
     assert main(["judge", str(folder)]) == 2

@@ -375,6 +375,12 @@ def test_requests_that_overlap_are_in_no_order():
     assert backwards(replies((1, 3, "v2", 0), (2, 4, "v1", 0)), "r", "v2").count == 0
 
 
+def test_what_a_workers_clock_leaves_uncertain_is_no_order_either():
+    samples = replies((1, 2, "v2", 0), (2.05, 4, "v1", 0), (2.5, 4, "v1", 0))
+    assert backwards(samples, "r", "v2").count == 2
+    assert backwards(samples, "r", "v2", slack=0.1).count == 1
+
+
 def test_sessions_of_two_channels_are_two_clients():
     rows = [replies((1, 2, "v2", 0)), replies((3, 4, "v1", 0), channel="reused")]
     samples = rows[1].where(slice(0, 1))

@@ -257,13 +257,23 @@ class _Court:
         for life in self._lives if strange and self._arrivals_told else ():
             if one.done < life.started < one.done + _NEAR:
                 return "unready", f"{life} was started only at {self._when(life.started)}"
+        if waited := self._waited(one):
+            return waited
         if strange:
             return "dead", f"nobody ever answered at {strange}"
-        late = one.outcome in _LATE or one.status == 504
-        asked_one = one.passage is not None and one.passage.attempts
-        if late and self._arrivals_told and (asked_one or self._ours):
-            return "hung", f"it waited until {self._when(one.done)} for a server that never read it"
         return self._answered_ill(one)
+
+    def _waited(self, one: Failure) -> tuple[str, str] | None:
+        """Return whose answer was waited for until the time was up."""
+        if one.outcome not in _LATE and one.status != 504:
+            return None
+        attempts = one.passage.attempts if one.passage else ()
+        if self._arrivals_told and (attempts or self._ours):
+            return "hung", f"it waited until {self._when(one.done)} for a server that never read it"
+        if attempts and attempts[-1].status in (0, 504):
+            server = attempts[-1].server or "its server"
+            return "hung", f"the proxy had no answer of {server} until {self._when(one.done)}"
+        return None
 
     @staticmethod
     def _answered_ill(one: Failure) -> tuple[str, str] | None:

@@ -19,6 +19,7 @@ from zdtest.history.messages import Message, gaps, repeats
 from zdtest.history.stale import stale
 from zdtest.history.witness import UNKNOWN, Found, Witness
 from zdtest.history.writes import Writes, writes
+from zdtest.records import crew
 from zdtest.records.beside import Beside
 from zdtest.records.journal import Journal
 from zdtest.records.numbering import Numbering
@@ -126,7 +127,13 @@ class History:
             lost=Found(told.lost, told.lost_seen),
             twice=Found(told.twice, told.twice_seen),
             key_lost=_key_lost(recording, lines),
-            backwards=backwards(samples, run, new, streams=_told_apart(channels)),
+            backwards=backwards(
+                samples,
+                run,
+                new,
+                streams=_told_apart(channels),
+                slack=2 * crew.clock_error(recording.trailer),
+            ),
             stale=stale(samples, run, stays or new, settled),
             cut=cut(samples, run),
             altered=altered(samples, run, channels),

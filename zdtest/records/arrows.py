@@ -150,10 +150,14 @@ def scan(path: Path, field: int) -> tuple[list[int], Mapping[str, Any] | None]:
     """
     stream = _stream(path, [field])
     counts: list[int] = []
+    summed: set[bool] = set()
     while True:
         try:
             batch, metadata = stream.read_next_batch_with_custom_metadata()
         except (StopIteration, *DAMAGED):
+            return counts, None
+        summed.add(metadata is not None and _SUM in metadata)
+        if len(summed) > 1:  # all have a checksum, or none as in files from before there were any
             return counts, None
         if metadata is not None and b"trailer" in metadata:
             return counts, _trailer(metadata)
