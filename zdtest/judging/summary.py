@@ -39,10 +39,7 @@ def _counts(verdict: Verdict) -> list[str]:
     before, under_way, window, after = (verdict.phases[name] for name in phase.PHASES)
     marked = verdict.window.marked
     return [
-        _failed(before, "before the deploy") if marked and before.failed else "",
-        f"{under_way.failed} of {under_way.requests} failed that were under way as it began"
-        if under_way.failed
-        else "",
+        _before(before, under_way) if marked else "",
         _failed(window, "in the deploy window") if marked else "",
         _failed(after, "after the deploy") if after.failed else "",
         f"{verdict.failed} of {verdict.requests} failed in the whole run: "
@@ -51,6 +48,20 @@ def _counts(verdict: Verdict) -> list[str]:
         _latencies(verdict),
         _versions(verdict),
     ]
+
+
+def _before(before: Figures, under_way: Figures) -> str:
+    """Return how many failed of those that fell due before the deploy, "" for none.
+
+    Whose fault it was of those under way as it began is not told by that: no rate is made of them.
+    """
+    if not under_way.failed:
+        return _failed(before, "before the deploy") if before.failed else ""
+    failed, requests = (getattr(before, n) + getattr(under_way, n) for n in ("failed", "requests"))
+    return (
+        f"{failed} of {requests} failed that fell due before the deploy, "
+        f"{under_way.failed} of them after it had begun"
+    )
 
 
 def _failed(figures: Figures, where: str) -> str:
