@@ -194,6 +194,14 @@ def test_who_says_again_that_it_is_ready_was_so_all_along():
     assert early([told("ready", 12.0), arrived(0, 13.0), *again], "r") == Found(0)
 
 
+def test_two_ready_of_one_name_are_one_process_where_it_tells_its_start():
+    twice = [told("ready", 12.0), told("ready", 20.0), told("stopped", 31.0, closed=30.0)]
+    late = arrived(0, 40.0)
+    assert early([told("started", 10.0), *twice, late], "r").count == 1
+    assert early([*twice, late], "r").count == 0, "it may be another one's, in another container"
+    assert early([*twice, told("stopped", 32.0), late], "r").count == 1
+
+
 def test_who_is_ready_after_its_end_is_another_life_also_where_no_start_is_told():
     lives = [told("ready", 12.0), told("stopped", 13.0), told("ready", 20.0)]
     assert early([*lives, arrived(0, 12.5), arrived(1, 21.0)], "r") == Found(0)

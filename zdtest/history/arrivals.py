@@ -82,14 +82,15 @@ def _lives(lines: Lines) -> dict[int, list[_Life]]:
         own = lives.setdefault(code, [])
         if event == _STARTED or not own:
             own.append(_Life(at if event == _STARTED else -np.inf))
-        unready = [life for life in own if life.ready == np.inf and life.closed == np.inf]
+        serving = [life for life in own if life.closed == np.inf]
+        unready = [life for life in serving if life.ready == np.inf]
         if event == _READY and unready:
             unready[0].ready = at
-        elif event == _READY and all(life.closed < np.inf for life in own):
-            own.append(_Life(at, ready=at))  # who serves already says so once more
+        # Who told of its start, and serves, says so once more; else it may be one beside it.
+        elif event == _READY and len(serving) < (2 if own[0].began == -np.inf else 1):
+            own.append(_Life(at, ready=at))
         if event == _STOPPED:
             closed = float(lines.closed[row])
-            serving = [life for life in own if life.closed == np.inf]
             one = (unready or serving or own[-1:])[0]
             one.closed = at if np.isnan(closed) else closed
     return lives
