@@ -95,7 +95,8 @@ def test_a_frozen_server(zd):
         np.count_nonzero((frozen.sent >= still) & (frozen.sent <= end)) for end in (out - 0.1, out)
     )
     assert sure / 2 - 5 <= len(hung) <= some / 2 + 5
-    zd.expect(Slo())
+    # Nobody's time runs out while the load stands still, so that a timeout is one all the same.
+    zd.expect(Slo(stall="1s", hole="1s"))
 
 
 @pytest.mark.claim("4a", source="004", says="a server that does not answer is taken out")
