@@ -31,6 +31,7 @@ from zdtest.fleet.master import Master
 from zdtest.fleet.part import Member, Part
 from zdtest.fleet.shipper import ROWS, Beside, Shipper
 from zdtest.fleet.worker import Worker
+from zdtest.history import gaps, repeats
 from zdtest.records.recording import ROW, Recording, Samples, read_samples
 from zdtest.sending.exchange import Exchange, now_ns
 from zdtest.sending.generator import Generator, Lane
@@ -671,6 +672,23 @@ def test_samples_are_brought_on_the_masters_clock() -> None:
     assert messages["t"].tolist() == [9 * 10**11]
     assert retries.tolist() == [(9, 8)]
     assert part.error == 1001
+
+
+def test_messages_stay_in_order_as_their_workers_clock_comes_to_be_known_better() -> None:
+    other = member(shared=False)
+    part = Part(other, Stripe())
+    rows = []
+    for n, back in enumerate((900_000, 100_000)):
+        came = n * 10**8 + 100_000
+        other.clock.add(Round(n * 10**8, came, came, came + back))
+        told = [(10**9 + (3 * n + i) * 10_000, 3 * n + i + 1, 0, 0) for i in range(3)]
+        text = np.array(told, zdtest.fleet.part.MESSAGE).tobytes()
+        taken = part.take({"n": n, "kind": "messages", "rows": text})
+        assert taken is not None
+        rows.append(taken)
+    seen = np.concatenate(rows)
+    assert seen["t"].argsort().tolist() == [3, 4, 5, 0, 1, 2]
+    assert (gaps(seen).count, repeats(seen).count) == (0, 0)
 
 
 def test_a_chunk_that_comes_late_is_as_uncertain_as_it_was_when_its_requests_were_due() -> None:
