@@ -317,3 +317,17 @@ def test_so_it_may_where_runs_are_told_side_by_side_and_in_a_release(tmp_path: P
     assert (" or more |" in markdown([one])) == one.open
     kept = Release.of("v1", [folder]).write(tmp_path / "history")
     assert [one.open for one in Release.read(kept).results] == [one.open]
+
+
+def test_a_rate_is_not_proved_by_what_fell_due_once_the_rest_had_been_cut(judged):
+    """All that is under way as the deploy begins is cut; of what falls due in it nothing fails."""
+    cut = {"channels": {"slow": 1.0}, "think": {"slow": 2.0}, "journal": False}
+    cut |= {"deploy": (9.9, 15.0), "switch": 12.0, "cut_at": 9.95}
+    verdict = judged(
+        f"failed=none,require_rate=0.01,{UNTIMED}", outages=[(8.0, 9.89, "closed", None)], **cut
+    )
+    assert verdict.phases["deploy"].failed == 0
+    assert verdict.phases["under_way"].failed > 300
+    assert verdict.verdict == "inconclusive"
+    assert "that were under way as it began: the failure rate is only known" in verdict.reasons[0]
+    assert judged(f"failed=none,require_rate=0.01,{UNTIMED}", **cut).verdict == "holds"
