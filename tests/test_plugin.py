@@ -186,6 +186,15 @@ USES = """
             '@pytest.mark.stack("http://h/")\n    @pytest.mark.topology("./echo")',
             "expected one of topology and stack, not both",
         ),
+        (
+            '@pytest.mark.stack("http://h/")\n    @pytest.mark.xfail',
+            "expected xfail(raises=SloViol",
+        ),
+        (
+            '@pytest.mark.stack("http://h/")\n'
+            "    @pytest.mark.xfail(raises=(AssertionError,), strict=True)",
+            "expected xfail(raises=SloViolation",
+        ),
     ],
 )
 def test_a_word_that_means_nothing_ends_pytest_before_any_test(inside, pytester, marks, said):
@@ -272,6 +281,46 @@ def test_load_tests_side_by_side_are_refused(inside, pytester, workers, refused)
     result.assert_outcomes(passed=1, errors=1)
     said = "load tests side by side measure each other" in result.stdout.str()
     assert said == refused
+
+
+TWICE = """
+    import pytest
+    from _pytest.runner import runtestprotocol
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(item, nextitem):
+        for last in (False, True):
+            item._initrequest()
+            for report in runtestprotocol(item, nextitem=nextitem, log=False):
+                if last:
+                    item.ihook.pytest_runtest_logreport(report=report)
+        return True
+"""
+
+
+def test_a_second_attempt_is_no_way_out(inside, pytester):
+    """As of a plugin that runs what failed once more, and tells how that went alone."""
+    pytester.makeconftest(textwrap.dedent(TWICE))
+    tests = """
+        import pytest
+
+        @pytest.mark.stack("http://127.0.0.1:9/")
+        def test_it(zd): ...
+
+        def test_another(): ...
+    """
+    result = inside(tests, how=pytester.runpytest_inprocess)
+    result.assert_outcomes(passed=1, errors=1)
+    assert "no second attempt: a verdict becomes no retry" in result.stdout.str()
+
+
+def test_the_seed_that_is_told_is_that_of_the_tests_in_a_worker_too(inside, pytester):
+    tests = "def test_it(zd_seed): raise AssertionError(f'drew {zd_seed}.')"
+    for more in ((), ("--zd-seed", "7")):
+        text = inside(tests, "-p", "xdist", "-n1", *more).stdout.str()
+        (told,) = re.findall(r"^zdtest: engine auto, seed (\d+),", text, re.MULTILINE)
+        assert f"drew {told}." in text
+        assert told == "7" or not more
 
 
 REPEATED = """
@@ -414,6 +463,17 @@ def test_a_release_is_kept_of_this_sessions_runs_and_later_ones_are_never_worse(
     better = inside(judging(), "--zd-never-worse", "out/history/v2.json", "--zd-report-dir", "out")
     assert better.ret == pytest.ExitCode.OK
     better.stdout.fnmatch_lines(["better: echo documented it: verdict: *"])
+
+
+def test_what_cannot_be_read_of_this_session_is_not_held(inside, pytester):
+    inside(judging(), "--zd-release", "v1")
+    spoilt = judging(then='(zd.folder / "verdict.json").write_text("{}")')
+    both = spoilt + judging().replace("test_it", "test_other")
+    inside(both.replace("write_text", "exists() or str"), "--zd-release", "v1")
+    result = inside(both, "--zd-never-worse", "reports/history/v1.json")
+    result.assert_outcomes(passed=2)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["not read: *verdict.json: schema None*", "FAILED 1 not read"])
 
 
 def test_neither_hides_a_failure_and_a_worker_tells_its_runs(inside, pytester):

@@ -30,11 +30,24 @@ def test_a_row_tells_what_was_measured_and_what_was_expected():
     )
 
 
-def test_the_same_name_in_two_files_is_two_results():
-    rows = [Row.of("a.py::test_rolling", FACTS), Row.of("b.py::test_rolling", FACTS)]
-    shown = lines(rows, {"a.py::test_rolling": "xfailed", "b.py::test_rolling": "failed"})
+def test_the_same_name_in_two_files_is_two_results_and_says_in_which():
+    rows = [Row.of("x/a.py::test_rolling", FACTS), Row.of("x/b.py::test_rolling", FACTS)]
+    shown = lines(rows, {"x/a.py::test_rolling": "xfailed", "x/b.py::test_rolling": "failed"})
+    assert " rolling (a.py) " in shown[1]
     assert shown[1].endswith("as predicted: the document's promise breaks")
+    assert " rolling (b.py) " in shown[2]
     assert shown[2].endswith("FAILED")
+    named = [line.split()[3:5] for line in rates(rows, {}, 1).splitlines()[2:]]
+    assert named == [["rolling", "(a.py)"], ["rolling", "(b.py)"]]
+
+
+def test_nothing_breaks_as_predicted_where_no_promise_broke():
+    some = {name: FACTS[name] for name in ("zdtest.claim", "zdtest.topology")}
+    rows = [Row.of("a::b", some), Row.of("a::c", FACTS | {"zdtest.verdict": "holds"})]
+    results = {"a::b": "xfailed", "a::c": "xfailed"}
+    assert [line.endswith("xfailed, and no promise broke") for line in lines(rows, results)[1:]]
+    assert rates(rows, results, 1).count("1 xfailed, and no promise broke") == 2
+    assert "as predicted" not in table(rows, results) + rates(rows, results, 1)
 
 
 def test_a_promise_for_some_channels_says_for_which():

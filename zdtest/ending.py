@@ -65,7 +65,7 @@ class Ending:
     def _held(self, old: Release) -> bool:
         """Whether nothing got worse; where no scenario is in both nothing was held to anything."""
         try:
-            found = compare(old, Release.of("this session", filter(loaded, self.runs)))
+            found = compare(old, Release.of("this session", filter(_judged, self.runs)))
         except ZdError as error:
             self.lines.append(f"FAILED nothing compared with {old.label!r}: {error}")
             return False
@@ -76,7 +76,9 @@ class Ending:
             self.lines.append(f"FAILED {len(found.worsened)} worse than in {old.label!r}")
         if found.unproved:
             self.lines.append(f"FAILED {len(found.unproved)} no longer proved")
-        return not (found.worsened or found.unproved or found.nothing)
+        if unread := found.new.unread:
+            self.lines.append(f"FAILED {len(unread)} not read")
+        return not (found.worsened or found.unproved or found.nothing or unread)
 
     def _kept(self, label: str, *, whole: bool) -> bool:
         """Keep this session's runs, no others of the folder, and draw the history anew."""
@@ -98,3 +100,8 @@ class Ending:
             self.lines.append(f"FAILED no release kept: {error}")
             return False
         return True
+
+
+def _judged(run: Path) -> bool:
+    """Whether there is a verdict: a test that asked for none has nothing to be held to."""
+    return (run / "verdict.json").exists()

@@ -27,6 +27,7 @@ def expect_sense(item: pytest.Item) -> None:
         _check_claim(item, marker)
     if "zd" in getattr(item, "fixturenames", ()):
         _check_setting(item)
+        _check_expected(item)
 
 
 def _check_claim(item: pytest.Item, marker: pytest.Mark) -> None:
@@ -52,6 +53,18 @@ def _check_setting(item: pytest.Item) -> None:
         expect_setting(setting(item, 0))
     except ConfigError as error:
         raise _refused(item, error) from error
+
+
+def _check_expected(item: pytest.Item) -> None:
+    """Refuse to take all that may go wrong, such as no stack at all, for a broken promise."""
+    from zdtest.errors import SloViolation
+
+    for marker in item.iter_markers("xfail"):
+        if marker.kwargs.get("raises") is not SloViolation and marker.kwargs.get("run", True):
+            raise pytest.UsageError(
+                f"{item.nodeid}: expected xfail(raises=SloViolation, …): whatever else goes wrong "
+                "is no promise that breaks"
+            )
 
 
 def _refused(item: pytest.Item, error: ConfigError) -> pytest.UsageError:

@@ -12,7 +12,7 @@ import os
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -28,6 +28,7 @@ _REPEAT = "zd_repeat"
 _MOST = 1000
 _SEED = pytest.StashKey[int]()
 _RAN = pytest.StashKey["_Ran"]()
+_TRIED = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -114,13 +115,20 @@ def pytest_configure(config: pytest.Config) -> None:
     if (engine := config.getoption("--zd-engine")) not in _ENGINES:  # of the environment
         raise pytest.UsageError(str(unknown("ZD_ENGINE", engine, _ENGINES)))
     given = config.getoption("--zd-seed")
-    config.stash[_SEED] = random.SystemRandom().getrandbits(32) if given is None else given
+    told = getattr(config, "workerinput", {}).get("zd_seed", given)
+    config.stash[_SEED] = random.SystemRandom().getrandbits(32) if told is None else told
     config.stash[_RAN] = _Ran()
     config.pluginmanager.register(config.stash[_RAN], "zdtest-ran")
     if config.getoption("--zd-release") is not None or config.getoption("--zd-never-worse"):
         from zdtest.ending import Ending
 
         config.pluginmanager.register(Ending.asked(config, config.stash[_RAN].folders))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Have a worker of xdist draw by the seed that the session's head tells."""
+    node.workerinput["zd_seed"] = node.config.stash[_SEED]
 
 
 class _Ran:
@@ -267,6 +275,12 @@ def zd(
             "load tests side by side measure each other: run those that use zd without -n, or -n1",
             pytrace=False,
         )
+    if request.node.stash.get(_TRIED, False):
+        pytest.fail(
+            "no second attempt: a verdict becomes no retry; --zd-repeat tells how often it holds",
+            pytrace=False,
+        )
+    request.node.stash[_TRIED] = True
     _note(request.node, claim=setting.claim.get("id", ""), topology=setting.called)
     if setting.mutant:
         _note(request.node, mutant=f"{setting.topology} {setting.mutant}")

@@ -6,6 +6,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 from zdtest.judging.interval import lower_rate, upper_rate
@@ -46,6 +47,11 @@ class Row:
         """The test's name without what all of them begin with."""
         return self.node.partition("::")[2].removeprefix("test_")
 
+    @property
+    def file(self) -> str:
+        """Where the test stands."""
+        return self.node.partition("::")[0]
+
     @classmethod
     def of(cls, node: str, facts: Mapping[str, Any]) -> Row:
         """Return the row from the properties that the plugin put on a test's report."""
@@ -70,19 +76,33 @@ class Row:
 def table(rows: Sequence[Row], results: Mapping[str, str]) -> str:
     """Return the rows as aligned text; `results` is pytest's category by node id."""
     heads = ("claim", "topology", "scenario", "verdict", "failed", "downtime", "so")
+    names = _names(rows)
     lines = [
         (
             row.claim,
             row.topology,
-            row.scenario,
+            names[row.node],
             f"{row.verdict} on {row.promised_for}" if row.promised_for else row.verdict,
             row.failed,
             row.downtime,
-            _so(results.get(row.node, "")),
+            _so(row, results),
         )
         for row in rows
     ]
     return _aligned(heads, lines)
+
+
+def _names(rows: Sequence[Row]) -> dict[str, str]:
+    """Return what each test is called, by its id: with its file where there are several so."""
+    files: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for row in rows:
+        files[row.topology, row.scenario].add(row.file)
+    return {
+        row.node: f"{row.scenario} ({PurePath(row.file).name})"
+        if len(files[row.topology, row.scenario]) > 1
+        else row.scenario
+        for row in rows
+    }
 
 
 def kills(rows: Iterable[Row], results: Mapping[str, str]) -> str:
@@ -103,6 +123,7 @@ def rates(rows: Sequence[Row], results: Mapping[str, str], times: int) -> str:
     the requests that failed in the deploy windows of all repeats, what rate is not yet excluded.
     """
     groups: dict[str, list[Row]] = defaultdict(list)
+    names = _names(rows)
     for row in rows:
         groups[_REPEAT.sub("", row.node)].append(row)
     told = {row.verdict for row in rows}
@@ -111,12 +132,12 @@ def rates(rows: Sequence[Row], results: Mapping[str, str], times: int) -> str:
     lines = []
     for group in groups.values():
         first, counts = group[0], Counter(row.verdict for row in group)
-        so = Counter(_so(results.get(row.node, "")) for row in group)
+        so = Counter(_so(row, results) for row in group)
         lines.append(
             (
                 first.claim,
                 first.topology,
-                _REPEAT.sub("", first.scenario),
+                _REPEAT.sub("", names[first.node]),
                 str(len(group)),
                 *(_rate(counts[verdict], len(group)) for verdict in verdicts),
                 _pooled(group),
@@ -139,7 +160,10 @@ def _pooled(group: Sequence[Row]) -> str:
     return f"{failed:,} of {requests:,} (below {bound(upper_rate(failed, requests))})"
 
 
-def _so(category: str) -> str:
+def _so(row: Row, results: Mapping[str, str]) -> str:
+    category = results.get(row.node, "")
+    if category == "xfailed" and row.verdict != "broken":
+        return "xfailed, and no promise broke"
     return _RESULTS.get(category, category)
 
 
