@@ -307,15 +307,15 @@ def _tell(item: pytest.Item, one: Scenario) -> None:
     _note(item, run=str(one.folder))
     if (verdict := one.verdict) is not None:
         least, most = verdict.downtime
-        deploy = verdict.phases["deploy"]
+        deploy, cut = verdict.phases["deploy"], verdict.phases["under_way"].failed
         _note(
             item,
             verdict=verdict.verdict,
             promised_for=",".join(verdict.slo.channels or ()),
             requests=verdict.requests,
             failed=verdict.failed,
-            deploy_requests=deploy.requests,
-            deploy_failed=deploy.failed,
+            deploy_requests=deploy.requests + cut,
+            deploy_failed=deploy.failed + cut,
             downtime_min_ms=least * 1e3,
             downtime_max_ms=most * 1e3,
             downtime_open=any(outage.open for outage in verdict.outages),
