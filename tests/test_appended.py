@@ -140,6 +140,24 @@ def test_a_successor_that_cannot_be_read_is_no_account(log):
         watched.new()
 
 
+def test_a_file_that_came_and_went_between_two_looks_is_missed(log, tmp_path, monkeypatch):
+    monkeypatch.setattr(appended, "_EVERY", 60.0)
+    (tmp_path / "run" / "logs").mkdir(parents=True)
+    copy = tmp_path / "log.before"
+    copy.write_bytes(OURS)
+    os.utime(copy, (1, 1))
+    said: list[str] = []
+    for times in (1, 2):
+        beside = Beside(Asked(journal=log), tmp_path / "run")
+        for n in range(times):
+            append(log, OURS)
+            log.rename(tmp_path / f"log.{times}{n}")
+            log.write_bytes(OURS)
+        beside.keep("run", said.append)
+    why = "lines of the run are in log.21, where it was moved unseen"
+    assert said == [f"--journal {log} is left out: {why}"]
+
+
 def test_a_line_that_had_been_begun_before_is_taken_as_a_whole(log):
     append(log, b'{"half": ')
     watched = Appended("--journal", log)

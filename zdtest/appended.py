@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 
 from zdtest.errors import ConfigError, RecordingError
@@ -31,6 +32,9 @@ _TAIL = 512
 """Bytes before a file's end that have to be there again at the next look."""
 
 _LINE = 1 << 16
+_COARSE = 0.1
+"""Seconds by which a file's time may be behind the clock."""
+
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 """Not blocking: who opens a pipe that nobody writes to would wait for ever."""
 
@@ -113,6 +117,7 @@ class Appended:
         except OSError as error:
             why = error.strerror or str(error)
             raise ConfigError(f"{option} {path}: {why}; expected a log that can be read") from error
+        self._since = time.time() - _COARSE
         self._lost = ""
         self._unread: set[tuple[int, int]] = set()
 
@@ -165,6 +170,19 @@ class Appended:
                 raise RecordingError(_EMPTIED)
         return text
 
+    def missed(self, mark: bytes) -> str:
+        """Return the name of a file beside it that has the mark and was not seen in its place."""
+        held = [file.who for file in self._files]
+        for path in sorted(self.path.parent.glob(f"{escape(self.path.name)}?*")):
+            with suppress(OSError):  # as it may be gone by now, or no business of ours
+                told = path.stat()
+                new = stat.S_ISREG(told.st_mode) and told.st_mtime >= self._since
+                if new and _who(told) not in held:
+                    with path.open("rb") as file:
+                        if mark in file.read(MOST):
+                            return path.name
+        return ""
+
     def close(self) -> None:
         """Let go of the file, and of those that took its place."""
         for file in self._files:
@@ -213,8 +231,10 @@ class Beside:
                 file.close()
 
     def _keep(self, file: Appended, run: str) -> None:
-        text = file.new()
-        if f'"{run}-'.encode() not in text:
+        text, mark = file.new(), f'"{run}-'.encode()
+        if name := file.missed(mark):
+            raise RecordingError(f"lines of the run are in {name}, where it was moved unseen")
+        if mark not in text:
             count = len(text.splitlines())
             raise RecordingError(
                 f"of {count} lines that came in the run none has the id of a request of it; "
