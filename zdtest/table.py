@@ -6,7 +6,6 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import Any
 
 from zdtest.judging.interval import lower_rate, upper_rate
@@ -98,7 +97,7 @@ def _names(rows: Sequence[Row]) -> dict[str, str]:
     for row in rows:
         files[row.topology, row.scenario].add(row.file)
     return {
-        row.node: f"{row.scenario} ({PurePath(row.file).name})"
+        row.node: f"{row.scenario} ({row.file.rpartition("/")[2]})"
         if len(files[row.topology, row.scenario]) > 1
         else row.scenario
         for row in rows
