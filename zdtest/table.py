@@ -97,7 +97,7 @@ def _names(rows: Sequence[Row]) -> dict[str, str]:
     for row in rows:
         files[row.topology, row.scenario].add(row.file)
     return {
-        row.node: f"{row.scenario} ({row.file.rpartition("/")[2]})"
+        row.node: f"{row.scenario} ({row.file.rpartition('/')[2]})"
         if len(files[row.topology, row.scenario]) > 1
         else row.scenario
         for row in rows
