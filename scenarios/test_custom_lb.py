@@ -79,6 +79,7 @@ def test_errors_fit_rate_times_window_over_targets(zd, zd_seed):
                 out := [at for at in zd.stack.rotation.when("removed", port) if at > told[-1]]
             ):
                 zd.wait(0.02)
+            zd.mark("fault.proven", fault=f"kill {kill}", instance=name)
             outs.append(out[0])
             ports.append(port)
             zd.stack.start(name, "v1")
