@@ -182,7 +182,7 @@ def test_links_lead_somewhere(page):
 
 def test_each_bound_of_the_readme_is_that_of_its_requests():
     text = " ".join((ROOT / "README.md").read_text("utf-8").split())
-    (part,) = re.findall(r"Of [\d,]+ requests that fell into .*? \"Holds\" here", text)
+    (part,) = re.findall(r"Of [\d,]+ requests that were under way in .*? \"Holds\" here", text)
     told = re.findall(r"of ([\d,]{6,}) .*? ?(0\.\d+ %)", part, re.IGNORECASE)
     assert len(told) == part.count(" %") - part.count("95 %") == 5
     for requests, below in told:

@@ -87,15 +87,15 @@ def as_uneven(hits: int, trials: int, other_hits: int, other_trials: int) -> flo
     R. A. Fisher's exact test (1922), one-sided: the tail of the hypergeometric distribution.
     """
     total, all_hits = trials + other_trials, hits + other_hits
-    ways = _choose(total, all_hits)
+    ways = choose(total, all_hits)
     most = min(trials, all_hits)
     return math.fsum(
-        math.exp(_choose(trials, k) + _choose(other_trials, all_hits - k) - ways)
+        math.exp(choose(trials, k) + choose(other_trials, all_hits - k) - ways)
         for k in range(hits, most + 1)
     )
 
 
-def _choose(n: int, k: int) -> float:
+def choose(n: int, k: int) -> float:
     """Return the logarithm of the number of ways to choose `k` of `n`."""
     return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
 

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
+from zdtest.judging.interval import choose
+
 CHANCE = 0.01
 """How often chance alone may look like a difference of one scenario's failures or latencies."""
 
@@ -87,9 +89,7 @@ def fisher(failed: int, requests: int, other_failed: int, other_requests: int) -
 
     def chance(k: int) -> float:
         return (
-            _choose(requests, k)
-            + _choose(other_requests, all_failed - k)
-            - _choose(total, all_failed)
+            choose(requests, k) + choose(other_requests, all_failed - k) - choose(total, all_failed)
         )
 
     least, most = max(0, all_failed - other_requests), min(requests, all_failed)
@@ -110,8 +110,3 @@ def _outwards(tail: Iterable[float]) -> Iterator[float]:
         if each < first - _COUNTS:
             return
         yield math.exp(each)
-
-
-def _choose(n: int, k: int) -> float:
-    """Return the logarithm of the number of ways to choose `k` of `n`."""
-    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
