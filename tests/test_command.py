@@ -113,6 +113,11 @@ def lives(tmp_path: Path) -> bool:
     return reaper.find(int((tmp_path / "deaf.pid").read_text())) is not None
 
 
+def words(pid: int) -> list[bytes]:
+    """Return the arguments that the process was given."""
+    return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1]
+
+
 def test_who_ignores_sigterm_is_killed_though_the_command_itself_has_ended(tmp_path, deaf):
     one = shell(tmp_path, f"{deaf}; echo after")
     until(lambda: one.tail() == "deaf")
@@ -142,8 +147,12 @@ def test_what_has_a_session_of_its_own_is_not_ended_with_it(tmp_path, deaf):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_what_a_shell_or_nohup_made_deaf_outlives_ctrl_c_and_a_hangup(tmp_path, deaf, number):
     """As without us: they are passed on, and what has ignored them is no deploy at work."""
-    one = shell(tmp_path, f"{deaf} & sleep 20")
+    leader = tmp_path / "leader.pid"
+    # Only a program: dash forgets a SIGINT that comes as it forks, and would wait for its child.
+    one = shell(tmp_path, f"{deaf} & echo $$ > {leader}; exec sleep 20")
     until(lambda: one.tail() == "deaf")
+    pid = int(until(lambda: leader.exists() and leader.read_text().strip()))
+    until(lambda: words(pid) == [b"sleep", b"20"])
     one.end(number)
     assert lives(tmp_path)
 
