@@ -202,6 +202,16 @@ def test_two_ready_of_one_name_are_one_process_where_it_tells_its_start():
     assert early([*twice, told("stopped", 32.0), late], "r").count == 1
 
 
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_any_number_of_one_name_serve_side_by_side_where_none_tells_its_start(count):
+    """Containers all have process id 1: the last one serves on once the others have ended."""
+    lives = [told("ready", 12.0 + number) for number in range(count)]
+    ends = [told("stopped", 20.0 + number, closed=19.5 + number) for number in range(1, count)]
+    assert early([*lives, *ends, arrived(0, 28.0)], "r") == Found(0)
+    last = told("stopped", 29.0, closed=28.5)
+    assert early([*lives, *ends, last, arrived(0, 30.0)], "r").count == 1
+
+
 def test_who_is_ready_after_its_end_is_another_life_also_where_no_start_is_told():
     lives = [told("ready", 12.0), told("stopped", 13.0), told("ready", 20.0)]
     assert early([*lives, arrived(0, 12.5), arrived(1, 21.0)], "r") == Found(0)

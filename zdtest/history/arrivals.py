@@ -86,8 +86,9 @@ def _lives(lines: Lines) -> dict[int, list[_Life]]:
         unready = [life for life in serving if life.ready == np.inf]
         if event == _READY and unready:
             unready[0].ready = at
-        # Who told of its start, and serves, says so once more; else it may be one beside it.
-        elif event == _READY and len(serving) < (2 if own[0].began == -np.inf else 1):
+        # Who told of its start, and serves, says so once more; else it may be one beside it, of
+        # however many: containers all have process id 1.
+        elif event == _READY and (own[0].began == -np.inf or not serving):
             own.append(_Life(at, ready=at))
         if event == _STOPPED:
             closed = float(lines.closed[row])
