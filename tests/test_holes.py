@@ -16,6 +16,7 @@ from zdtest.judging.verdict import Verdict, judge
 from zdtest.records.arrows import RowWriter
 from zdtest.records.beside import RETRY
 from zdtest.records.recording import Recording
+from zdtest.records.sample import CHANNELS
 from zdtest.report import write_index, write_report
 from zdtest.report.frame import Frame
 from zdtest.report.headline import figures
@@ -154,10 +155,26 @@ def test_a_deploy_in_which_nothing_was_asked_is_named_beside_a_longer_one(judged
     assert "no request fell due inside the deploy at +14.005 s" in reason
 
 
-def test_the_end_of_one_deploy_is_not_another_ones(judged):
-    verdict = judged(marks=[(4.0, "deploy.begin", {})])
+@pytest.mark.parametrize("at", [4.0, 25.0])
+def test_the_end_of_one_deploy_is_not_another_ones(judged, at):
+    verdict = judged(UNTIMED, marks=[(at, "deploy.begin", {})])
     assert verdict.verdict == "inconclusive"
-    assert verdict.reasons == ("inconclusive: the deploy's end was not marked (deploy.end)",)
+    assert "inconclusive: the deploy's end was not marked (deploy.end)" in verdict.reasons
+
+
+def test_where_what_was_under_way_tells_no_version_the_rest_does(tmp_path: Path):
+    """Nothing was deployed, and all that was under way as that began are slow downloads."""
+    unnamed = {"old_version": None, "new_version": None}
+    plan = {"versions": ("v1", "v1"), "manifest": unnamed, "journal": False, "rate": 100.0}
+    for seed in range(4):
+        folder = synthetic.run(tmp_path / f"r{seed}", seed=seed, **plan)
+        recording = Recording.read(folder)
+        samples = recording.samples
+        untold = samples.channel == CHANNELS.index("slow")
+        samples.version[untold] = samples.versions.index("")
+        verdict = judge(recording, Slo())
+        assert verdict.verdict == "inconclusive"
+        assert "nothing shows that anything was deployed" in verdict.reasons[0]
 
 
 @pytest.mark.parametrize("slo", ["", "deploy=aborted", "deploy=again"])
@@ -186,6 +203,7 @@ KILL = {"fault": "kill a"}
             [(9.0, "begin", {}), (9.1, "proven", {}), (9.5, "end", {"error": "it stays"})],
             ": it stays",
         ),
+        ([(9.0, "begin", {}), (9.1, "proven", {})], "was never proven to be gone"),
         (
             [(30.0, "begin", {}), (30.1, "proven", {}), (31.0, "end", {})],
             "came while no load was on",

@@ -54,7 +54,7 @@ def test_one_pause_is_one_piece_of_evidence_however_many_replies_it_held_up(judg
     verdict = judged(**{**LITTLE, "slow": [(19.6, 19.72, 0.1, None)]})
     assert verdict.verdict == "inconclusive"
     assert only_reason(verdict).endswith(
-        ": too few pauses to be sure, 1 of 2 quarters of a second had slow replies, 0 of 26 in the "
+        ": too few pauses to be sure, 1 of 2 quarters of a second had slow replies, 0 of 24 in the "
         "baseline. A longer baseline would tell"
     )
     assert judged(**{**LITTLE, "slow": [(19.5, 99.0, 0.1, None)]}).verdict == "broken"
@@ -152,6 +152,69 @@ def test_what_the_deploy_did_to_those_under_way_is_no_part_of_the_baseline(
     assert verdict.phases["baseline"].p99 <= 0.4
     assert verdict.verdict == "broken"
     assert "p99 in the deploy window 900ms" in verdict.reasons[0]
+
+
+def slowed(share: float, seconds: float, since: float = 0.0, seed: int = 1):
+    """Return what makes that share of the replies take so long, of what falls due since then."""
+
+    def slow(samples: Any) -> None:
+        chosen = np.random.default_rng(seed).random(len(samples)) < share
+        late = samples.due - samples.due[0] >= since
+        samples.done_us[chosen & late & (samples.channel == 0)] = round(seconds * 1e6)
+
+    return slow
+
+
+@pytest.mark.parametrize(("before", "after"), [(0.008, 0.95), (0.008, 0.1), (0.003, 0.03)])
+def test_a_slow_release_is_found_where_each_moment_had_a_slow_reply_before(
+    tmp_path: Path, before: float, after: float
+) -> None:
+    """Two thousand replies a second: of a quarter of a second's some are slow at all times."""
+
+    def both(samples: Any) -> None:
+        slowed(before, 0.2)(samples)
+        slowed(after, 0.2, since=10.0, seed=2)(samples)
+
+    plan = {**LONG, "requests": 40_000, "rate": 2000.0}
+    verdict = altered(tmp_path / "r", both, **plan)
+    assert verdict.verdict == "broken"
+    assert "p99 in the deploy window" in verdict.reasons[0]
+
+
+def test_a_baseline_is_made_of_those_that_had_time_to_be_slow(tmp_path: Path) -> None:
+    """Three of a hundred take four seconds at all times, of a baseline of five."""
+    plan = {**LONG, "requests": 40_000, "rate": 2000.0, "deploy": (5.0, 15.0), "switch": 10.0}
+    for seed in range(4):
+        folder = synthetic.run(tmp_path / f"r{seed}", **plan)
+        recording = Recording.read(folder)
+        slowed(0.03, 4.0, seed=seed)(recording.samples)
+        verdict = judge(recording, Slo.parse("slow=none"))
+        assert verdict.verdict != "broken", verdict.reasons
+        assert verdict.phases["baseline"].p99 == pytest.approx(4.0)
+
+
+def test_a_slow_channel_has_the_share_of_the_baseline_that_it_has_of_the_deploy(judged) -> None:
+    """Two of a hundred replies are slow ones, always 50 ms beyond their two seconds."""
+    for seed in range(4):
+        verdict = judged(
+            requests=28_000,
+            rate=1000.0,
+            deploy=(3.0, 23.0),
+            channels={"new": 98.0, "slow": 2.0},
+            think={"slow": 2.0},
+            slow=[(0, 99, 0.05, ["slow"])],
+            journal=False,
+            seed=seed,
+        )
+        assert verdict.verdict == "holds", verdict.reasons
+
+
+def test_a_baseline_shorter_than_replies_take_is_told_how_long_it_has_to_be(judged) -> None:
+    verdict = judged(deploy=(2.0, 12.0), think={"slow": 2.0}, journal=False)
+    assert verdict.reasons == (
+        "inconclusive: no ok reply in the baseline to compare p99 with: it has to be longer than "
+        "2.25s, as long as replies may take",
+    )
 
 
 def test_streams_alone_have_no_p99_to_keep(judged) -> None:

@@ -114,3 +114,10 @@ def test_a_promise_of_minutes_is_told_beside_the_default():
         "promised: slow=125.25s (default 1s), converge=2m00s (default 0ms), "
         "longest_outage=2m30s (default none), downtime=3m00s (default none)"
     )
+
+
+@pytest.mark.parametrize("name", ["gaps", "repeats"])
+def test_a_promise_of_streams_that_are_left_out_is_refused(name: str):
+    with pytest.raises(ConfigError, match=rf"^slo {name} with channels=new: .* expected stream"):
+        Slo.parse(f"channels=new,{name}=0")
+    assert getattr(Slo.parse(f"channels=new+stream,{name}=0"), name) == 0

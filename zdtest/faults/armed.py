@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from zdtest.duration import seconds, written
-from zdtest.errors import FaultError, ZdError, fact
+from zdtest.errors import FaultError, fact
 from zdtest.faults.cue import Cue, When, at
 from zdtest.faults.fault import Checked, Fault
 from zdtest.records.eventlog import EventLog
@@ -163,7 +163,7 @@ class _Life:
             self._settled.set()
             self._over.wait(self._plan.heal_after)
             heal()
-        except ZdError as failed:
+        except Exception as failed:
             error["error"] = fact(failed)
             raise
         finally:

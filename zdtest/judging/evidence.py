@@ -12,6 +12,7 @@ from zdtest.blame.masked import Masked
 from zdtest.history import Found, History, Writes, stale
 from zdtest.judging import phase, suspect
 from zdtest.judging.ailing import well_since
+from zdtest.judging.counts import by_outcome, by_version
 from zdtest.judging.ends import Ends
 from zdtest.judging.mixed import mixed
 from zdtest.judging.outage import Outage, availability, doubted, outages
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     Rows = NDArray[np.intp]
     Ints = NDArray[np.int64]
 
-_CONTROL = CHANNELS.index("control")
+_CONTROL, _STREAM = CHANNELS.index("control"), CHANNELS.index("stream")
 _PASSING = (Outcome.ok, Outcome.unsent)
 
 
@@ -42,6 +43,8 @@ class Evidence:
     window: Window
     suspect: Suspect
     phase: NDArray[np.uint8]
+    steady: float
+    """Until when what fell due tells how long a request takes without a deploy."""
     excess: Ints
     """Latency beyond think time of every sample, whole microseconds."""
     counts: Ints
@@ -68,7 +71,9 @@ class Evidence:
         channels: Mapping[str, Mapping[str, Any]] = manifest.get("channels", {})
         doubts = suspect.find(samples, slo.stall, slo.hole, _workers(recording))
         failed = np.flatnonzero((samples.channel != _CONTROL) & ~np.isin(samples.outcome, _PASSING))
-        counts = _counts(samples, phases)
+        counts, excess = by_outcome(samples, phases), phase.excess(samples, channels)
+        thinks = phase.think(channels)
+        timed = (samples.outcome == Outcome.ok) & ~np.isin(samples.channel, (_CONTROL, _STREAM))
         since = well_since(samples, counts, window.begin)
         return cls(
             recording=recording,
@@ -76,9 +81,10 @@ class Evidence:
             window=window,
             suspect=doubts,
             phase=phases,
-            excess=phase.excess(samples, channels),
+            steady=phase.steady(samples, timed, excess, window.begin, thinks, slo.p99_limit),
+            excess=excess,
             counts=counts,
-            versions=_versions(samples, phases),
+            versions=by_version(samples, phases),
             failed=failed,
             doubtful=doubts.failure(samples, failed),
             ailing=samples.due[failed] < since[samples.channel[failed]],
@@ -195,8 +201,7 @@ class Evidence:
         deploy began says something of the time before, not of that of the deploy.
         """
         chosen = self.replied(tuple(name for name in channels if name != "stream"))
-        told = phase.telling(self.samples, self.phase, code, self.window.begin, self.think)
-        return chosen & told
+        return chosen & phase.telling(self.samples, self.phase, code, self.steady)
 
     def took(self, chosen: Bools | Rows) -> Ints:
         """Return what these took beyond their think time, whole microseconds."""
@@ -299,9 +304,11 @@ class Evidence:
     def unchanged(self) -> str:
         """The one version that replies told, from the first phase to the last; "" otherwise.
 
-        Who told none at first, or none in the end, may be another one.
+        Who told none at first, or none in the end, may be another one. What was under way as the
+        deploy began is no phase of its own: all of that may be such as never tells one.
         """
-        replied = [code for code, row in enumerate(self.versions) if row.sum()]
+        phases = (phase.BASELINE, phase.DEPLOY, phase.SETTLE)
+        replied = [code for code in phases if self.versions[code].sum()]
         if len(self.told) != 1:
             return ""
         (only,) = self.told
@@ -375,20 +382,3 @@ def _workers(recording: Recording) -> int:
     """Return how many processes sent it; the manifest has to do where there is no trailer."""
     told: Any = recording.manifest.get("workers")
     return len(crew.carried(recording.trailer)) or (told if isinstance(told, int) else 0) or 1
-
-
-def _counts(samples: Samples, phases: NDArray[np.uint8]) -> Ints:
-    shape = (len(phase.PHASES), len(CHANNELS), len(Outcome))
-    keys = (phases.astype(np.uint16) * shape[1] + samples.channel) * shape[2] + samples.outcome
-    return np.bincount(keys, minlength=int(np.prod(shape))).reshape(shape)
-
-
-def _versions(samples: Samples, phases: NDArray[np.uint8]) -> Ints:
-    ok = (samples.outcome == Outcome.ok) & (samples.channel != _CONTROL)
-    shape = (len(phase.PHASES), len(samples.versions), 2)
-    # The smallest type that holds every key keeps ten million of them in the cache.
-    keys = phases.astype(np.min_scalar_type(int(np.prod(shape))))
-    keys *= keys.dtype.type(shape[1])
-    keys = (keys + samples.version) * 2 + ok
-    found: Ints = np.bincount(keys, minlength=int(np.prod(shape))).reshape(shape)[:, :, 1]
-    return found

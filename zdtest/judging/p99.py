@@ -45,9 +45,19 @@ class _Replies:
         return percentile(self.took, 99)
 
     def slow(self, limit: float) -> tuple[int, int]:
-        """Return in how many moments one took longer, and in how many any was asked."""
-        moment = self.due // _MOMENT
-        return _different(moment[self.took > limit]), _different(moment)
+        """Return in how many moments more than one in a hundred took longer, and of how many.
+
+        Were one enough, all moments would have one where many are asked and few are always slow.
+        """
+        if not len(self.due):
+            return 0, 0
+        begins = np.r_[0, np.flatnonzero(np.diff(self.due // _MOMENT)) + 1]
+        asked = np.diff(np.r_[begins, len(self.due)])
+        longer = np.add.reduceat(self.took > limit, begins, dtype=np.int64)
+        return int(np.count_nonzero(100 * longer > asked)), len(asked)
+
+
+_Pair = tuple[_Replies, _Replies]
 
 
 def p99(evidence: Evidence) -> Iterator[Finding]:
@@ -61,43 +71,54 @@ def p99(evidence: Evidence) -> Iterator[Finding]:
         return
     if not evidence.window.marked or set(evidence.channels) <= {"stream"}:
         return
-    if not evidence.timed(evidence.channels, BASELINE).any():
-        yield Finding("p99", "no ok reply in the baseline to compare p99 with", False)
+    baseline = _both(evidence, BASELINE)
+    if not len(baseline[0].took):
+        told = f"no ok reply in the baseline to compare p99 with{_why(evidence)}"
+        yield Finding("p99", told, False)
         return
     for code, where in _LATENCIES:
-        if evidence.timed(evidence.channels, code).any():
-            yield from _held(evidence, code, where)
+        moved = _both(evidence, code)
+        if len(moved[0].took):
+            yield from _held(evidence, where, *zip(baseline, moved, strict=True))
         elif code == DEPLOY or evidence.window.ended:
             yield Finding("p99", f"no ok reply {where} to compare p99 with", False)
 
 
-def _held(evidence: Evidence, code: int, where: str) -> Iterator[Finding]:
-    """Yield what is wrong with the p99 of that phase's replies."""
-    text = _compared(evidence, where, *(_replies(evidence, one) for one in (BASELINE, code)))
-    steady, moved = (_replies(evidence, one, clean=True) for one in (BASELINE, code))
+def _why(evidence: Evidence) -> str:
+    """Return why a baseline has no reply that tells how long one takes, "" where it has none."""
+    if not evidence.requests(evidence.channels, BASELINE):
+        return ""
+    needed = evidence.window.begin - evidence.steady
+    return f": it has to be longer than {written(needed)}, as long as replies may take"
+
+
+def _held(evidence: Evidence, where: str, every: _Pair, clean: _Pair) -> Iterator[Finding]:
+    """Yield what is wrong with the p99 of the second of the pairs, against that of the first."""
+    text = _compared(evidence, where, *every)
     beyond_doubt = None
-    if len(steady.took) and len(moved.took):
-        beyond_doubt = _compared(evidence, where, steady, moved)
+    if all(len(one.took) for one in clean):
+        beyond_doubt = _compared(evidence, where, *clean)
     if beyond_doubt is not None:
-        doubt = _doubt(evidence, steady, moved)
+        doubt = _doubt(evidence, *clean)
         yield Finding("p99", beyond_doubt + doubt, not doubt)
     elif text is not None:
         yield Finding("p99", f"{text}, {SUSPECT}", False)
 
 
-def _replies(evidence: Evidence, code: int, *, clean: bool = False) -> _Replies:
-    """Return the timed replies of a phase; if `clean`, those whose latency stands."""
-    chosen: Bools | Rows = evidence.timed(evidence.channels, code)
-    if clean and evidence.suspect.late:
-        rows = np.flatnonzero(chosen)
-        chosen = rows[~evidence.suspect.latency(evidence.samples, rows)]
-    return _Replies(evidence.samples.due[chosen], evidence.took(chosen))
+def _both(evidence: Evidence, code: int) -> _Pair:
+    """Return the timed replies of a phase, and those of them whose latency stands."""
+    rows = np.flatnonzero(evidence.timed(evidence.channels, code))
+    every = _Replies(evidence.samples.due[rows], evidence.took(rows))
+    if not evidence.suspect.late:
+        return every, every
+    stands = ~evidence.suspect.latency(evidence.samples, rows)
+    return every, _Replies(every.due[stands], every.took[stands])
 
 
 def _compared(evidence: Evidence, where: str, baseline: _Replies, moved: _Replies) -> str | None:
     """Return what is wrong with a phase's p99, None when it is within the limit."""
     steady, found = baseline.p99, moved.p99
-    limit = _limit(evidence, steady)
+    limit = evidence.slo.p99_limit(steady)
     if found <= limit:
         return None
     return (
@@ -107,16 +128,9 @@ def _compared(evidence: Evidence, where: str, baseline: _Replies, moved: _Replie
     )
 
 
-def _limit(evidence: Evidence, steady: int) -> float:
-    """Return what a phase's p99 may be, microseconds, when the baseline's is `steady`."""
-    ratio, over = evidence.slo.p99_ratio, evidence.slo.p99_over
-    limits = [] if ratio is None else [ratio * max(steady, 0)]
-    return min(limits + ([] if over is None else [steady + over * 1e6]))
-
-
 def _doubt(evidence: Evidence, baseline: _Replies, moved: _Replies) -> str:
     """Return why a p99 over the limit may be chance, "" where it is not."""
-    limit = _limit(evidence, baseline.p99)
+    limit = evidence.slo.p99_limit(baseline.p99)
     (slow, moments), (usual, before) = moved.slow(limit), baseline.slow(limit)
     if as_uneven(slow, moments, usual, before) >= _CHANCE:
         return (
@@ -137,7 +151,7 @@ def _beyond_chance(evidence: Evidence, times: int, baseline: Ints, moved: Ints) 
     if above is None or not below:
         return False
     steady = ranked(baseline, -(-above // times))
-    return ranked(moved, -(-below // times)) > _limit(evidence, steady)
+    return ranked(moved, -(-below // times)) > evidence.slo.p99_limit(steady)
 
 
 def _enough(evidence: Evidence, baseline: Ints, moved: Ints) -> str:
@@ -148,8 +162,3 @@ def _enough(evidence: Evidence, baseline: Ints, moved: Ints) -> str:
             faster = f" (a rate of {times * rate:,.6g}/s, or so many times as long)" if rate else ""
             return f", {times} times as many like these would do{faster}"
     return f", nor would {_TIMES[-1]} times as many like these do"
-
-
-def _different(ordered: Floats) -> int:
-    """Return how many values of an ordered array differ."""
-    return int(np.count_nonzero(np.diff(ordered))) + 1 if len(ordered) else 0

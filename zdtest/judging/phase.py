@@ -8,13 +8,13 @@ counted by themselves, and their failures told, but compared with nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zdtest.judging.interval import nearest_rank, upper_rate
+from zdtest.judging.interval import nearest_rank, upper_rank, upper_rate
 from zdtest.records.recording import Recording, Samples
 from zdtest.records.sample import CHANNELS
 
@@ -27,8 +27,8 @@ PHASES = ("baseline", "under_way", "deploy", "settle")
 BASELINE, UNDER_WAY, DEPLOY, SETTLE = range(4)
 
 _AHEAD = 0.25
-"""Seconds beyond its think time that a request has to fall due before the deploy, to tell how long
-it takes without one."""
+"""Seconds beyond its think time that a request has at the least to fall due before the deploy, to
+tell how long it takes without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,17 +116,41 @@ def codes(samples: Samples, deploys: Sequence[tuple[float, float]]) -> NDArray[n
     return phase
 
 
-def telling(
-    samples: Samples, phases: NDArray[np.uint8], code: int, begin: float, thinks: NDArray[np.int64]
-) -> NDArray[np.bool_]:
-    """Return which samples tell how long a request takes in that phase; `begin` is the deploy's.
+def steady(
+    samples: Samples,
+    timed: NDArray[np.bool_],
+    excess: NDArray[np.int64],
+    begin: float,
+    thinks: NDArray[np.int64],
+    limit: Callable[[int], float],
+) -> float:
+    """Return until when what fell due tells how long a request takes without a deploy.
 
-    Chosen by when they fell due, so that long ones are as likely among them as quick ones. Without
-    a deploy are those that had their think time and `_AHEAD` before it.
+    Chosen by when they fell due, long replies are as likely among those as quick ones. They had the
+    longest think time before the deploy's `begin`, so that each channel has its share of them, and
+    as long beyond it as the limit for the others is (of their p99, microseconds): who would be
+    slower than that had the time to be so.
     """
-    if code != BASELINE:
-        return np.asarray(phases == code)
-    return np.asarray(samples.due <= begin - thinks[samples.channel] * 1e-6 - _AHEAD)
+    longest = int(thinks[np.unique(samples.channel[timed])].max(initial=0)) * 1e-6
+    ahead = _AHEAD
+    while begin != np.inf:
+        chosen = timed & (samples.due <= begin - longest - ahead)
+        values = took(samples, excess, chosen, begin, thinks)
+        if not len(values):
+            break
+        above = upper_rank(99, len(values)) or len(values)
+        needed = limit(ranked(values, above)) * 1e-6
+        if not ahead < needed < np.inf:
+            break
+        ahead = needed + 1e-3
+    return begin - longest - ahead
+
+
+def telling(
+    samples: Samples, phases: NDArray[np.uint8], code: int, steady: float
+) -> NDArray[np.bool_]:
+    """Return which samples tell how long a request takes in that phase."""
+    return np.asarray(samples.due <= steady if code == BASELINE else phases == code)
 
 
 def took(

@@ -106,6 +106,12 @@ class Slo:
     def __post_init__(self) -> None:
         for name in _NAMES:
             object.__setattr__(self, name, _value(name, getattr(self, name)))
+        for name in ("gaps", "repeats"):
+            if self.channels and "stream" not in self.channels and getattr(self, name) is not None:
+                raise ConfigError(
+                    f"slo {name} with channels={'+'.join(self.channels)}: nobody would look at it, "
+                    f"expected stream among them"
+                )
 
     @classmethod
     def parse(cls, text: str) -> Slo:
@@ -165,6 +171,15 @@ class Slo:
         """Return which promises differ from the default."""
         usual = Slo()
         return [name for name in _NAMES if getattr(self, name) != getattr(usual, name)]
+
+    def p99_limit(self, usual: int) -> float:
+        """Return what a p99 may be where the baseline's is `usual`, both microseconds."""
+        limits = [math.inf]
+        if self.p99_ratio is not None:
+            limits.append(self.p99_ratio * max(usual, 0))
+        if self.p99_over is not None:
+            limits.append(usual + self.p99_over * 1e6)
+        return min(limits)
 
     def spoken(self, manifest: Mapping[str, Any]) -> tuple[str, ...]:
         """Return the channels that the promises speak of in the run with this manifest."""

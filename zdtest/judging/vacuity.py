@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
 
 from zdtest.duration import written
+from zdtest.judging.deployed import unchanged, version
 from zdtest.judging.evidence import Evidence
-from zdtest.judging.phase import BASELINE, DEPLOY, UNDER_WAY, spans
+from zdtest.judging.phase import DEPLOY, UNDER_WAY, spans
 from zdtest.percent import share
 from zdtest.records import crew
 from zdtest.records.numbering import Numbering
@@ -18,9 +19,6 @@ from zdtest.records.sample import CHANNELS, Mark, Outcome
 
 REACHED = 0.99
 """The share of the offered rate that must have been reached."""
-
-_SHOWN = 5
-"""How many versions are named."""
 
 _TOLD_BY_JOURNAL = {
     "lost": ("lost", "key_lost"),
@@ -35,7 +33,7 @@ def reasons(evidence: Evidence) -> list[str]:
     """Return everything that keeps the run from proving that its promises hold."""
     rules = (
         *(_interrupted, _ended, _asleep, _trailer, _damage, _workers, _numbers, _schedule),
-        *(_rate, _generator, _deploy, _watched, _faults, _version, _unchanged, _settled, _requests),
+        *(_rate, _generator, _deploy, _watched, _faults, version, unchanged, _settled, _requests),
         *(_channels, _keys, _journal, _proxy),
     )
     return [reason for rule in rules for reason in rule(evidence)]
@@ -241,54 +239,10 @@ def _faults(evidence: Evidence) -> Iterator[str]:
             yield f"fault {name}: {errors[0]}"
         elif not any(mark.name == "fault.proven" for mark in told):
             yield f"fault {name} was never proven to take effect"
+        elif end == np.inf:
+            yield f"fault {name} was never proven to be gone"
         elif began is not None and ended is not None and (end < began or begin > ended):
             yield f"fault {name} came while no load was on"
-
-
-def _version(evidence: Evidence) -> Iterator[str]:
-    new, old = evidence.new_version, evidence.recording.manifest.get("old_version")
-    seen = f"seen: {named(evidence.told)}" if evidence.told else "no reply told a version"
-    if new is None:
-        return
-    if new == old:
-        yield f"old and new version are both {new}: the switch cannot be observed"
-    elif not evidence.replies(new) and evidence.slo.deploy != "aborted":
-        yield f"the new version {new} was never observed; {seen}"
-    elif evidence.replies(new, BASELINE) == _told(evidence) > 0:
-        yield f"the new version {new} already answered every request before the deploy"
-
-
-def named(versions: Mapping[str, int]) -> str:
-    """Return versions as ``v1, v2``, the first few of many."""
-    shown, more = list(versions)[:_SHOWN], len(versions) - _SHOWN
-    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
-
-
-def _unchanged(evidence: Evidence) -> Iterator[str]:
-    """Where one version alone was told all along, nothing shows that there was a deploy.
-
-    Whoever promises nothing of who answers in the end has said that it may be the same one.
-    """
-    only = evidence.unchanged
-    expected = evidence.slo.deploy != "aborted" and evidence.slo.stale is not None
-    if only and expected and evidence.deploys and evidence.new_version is None:
-        yield (
-            f"all {evidence.told[only]} replies that told a version told {only}, before and after: "
-            f"nothing shows that anything was deployed. Where the version changes, --new-version "
-            f"names it; where it stays, as after a reload, promise stale=none"
-        )
-
-
-def unchecked(evidence: Evidence) -> str:
-    """Return that nobody looked whether anything was deployed, "" where somebody did."""
-    aborted = evidence.slo.deploy == "aborted"
-    if not evidence.deploys or aborted or evidence.new_version is not None:
-        return ""
-    if not evidence.told and any(map(evidence.ok, evidence.seen)):
-        return "no reply told its version: that something was deployed is not checked"
-    if (only := evidence.unchanged) and evidence.slo.stale is None:
-        return f"every version told was {only}: that something was deployed is not checked"
-    return ""
 
 
 def _settled(evidence: Evidence) -> Iterator[str]:
@@ -303,12 +257,6 @@ def _settled(evidence: Evidence) -> Iterator[str]:
         yield f"that {who} alone answers afterwards was not seen"
     elif evidence.replies(stays):
         yield "nothing was answered after the deploy had settled: who answers then was not seen"
-
-
-def _told(evidence: Evidence) -> int:
-    """Return how many replies before the deploy told any version."""
-    unknown = evidence.samples.versions.index("")
-    return int(np.delete(evidence.versions[BASELINE], unknown).sum())
 
 
 def _requests(evidence: Evidence) -> Iterator[str]:
@@ -328,8 +276,12 @@ def _requests(evidence: Evidence) -> Iterator[str]:
 
 def _unseen(evidence: Evidence) -> Iterator[str]:
     """Of several deploys one may be so short that nothing was asked in it."""
-    due = evidence.samples.due[evidence.samples.channel != CHANNELS.index("control")]
+    samples = evidence.samples
+    asked = np.isin(samples.channel, [CHANNELS.index(name) for name in evidence.channels])
+    due = samples.due[asked & (samples.outcome != Outcome.unsent)]
     for begin, end, _ in spans(evidence.recording):
+        if end == np.inf:
+            continue  # which is said by itself
         if np.searchsorted(due, begin) == np.searchsorted(due, end, "right"):
             at = f"+{begin - evidence.began:.3f} s"
             yield f"no request fell due inside the deploy at {at}: it took {written(end - begin)}"

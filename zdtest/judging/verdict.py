@@ -11,7 +11,7 @@ import numpy as np
 from zdtest.blame.attribution import Blame
 from zdtest.blame.masked import Masked
 from zdtest.history import CHECKS, History, Writes
-from zdtest.judging import phase, promise, vacuity
+from zdtest.judging import deployed, phase, promise, vacuity
 from zdtest.judging.capacity import Capacity, capacity
 from zdtest.judging.evidence import Evidence
 from zdtest.judging.interval import upper_rate
@@ -64,6 +64,8 @@ class Verdict:
     slo: Slo
     began: float
     window: Window
+    steady: float
+    """Until when what fell due tells how long a request takes without a deploy."""
     requests: int
     """Requests that were sent or tried; `control` and `unsent` are never counted."""
     failed: int
@@ -161,6 +163,7 @@ class Verdict:
             "window": {
                 "begin_s": self.window.begin - self.began if self.window.marked else None,
                 "end_s": self.window.end - self.began if self.window.ended else None,
+                "steady_s": self.steady - self.began if self.window.marked else None,
             },
             "phases": {name: figures.as_json() for name, figures in self.phases.items()},
             "channels": {name: _channel_json(told) for name, told in self.channels.items()},
@@ -254,6 +257,7 @@ def _verdict(evidence: Evidence, verdict: str, reasons: tuple[str, ...]) -> Verd
         slo=evidence.slo,
         began=evidence.began,
         window=evidence.window,
+        steady=evidence.steady,
         requests=evidence.requests(everything),
         failed=evidence.failures(everything),
         unsent=evidence.outcome(Outcome.unsent),
@@ -278,7 +282,7 @@ def _verdict(evidence: Evidence, verdict: str, reasons: tuple[str, ...]) -> Verd
             name: tuple(getattr(evidence.suspect, name)) for name in ("failed", "slow", "stalled")
         },
         doubtful=int(evidence.doubtful.sum()),
-        unchecked=vacuity.unchecked(evidence),
+        unchecked=deployed.unchecked(evidence),
     )
 
 

@@ -255,17 +255,19 @@ class Recording:
     def spans(self, name: str) -> list[tuple[float, float, Mapping[str, object]]]:
         """Return every ``<name>.begin`` .. ``<name>.end`` as (begin, end, about) in order.
 
-        Pairs match on the ``step`` (or ``fault``) that both marks tell, each end with one begin;
-        one never ended runs to infinity.
+        Pairs match on the ``step`` (or ``fault``) that both marks tell, an end with the last begin
+        before it that is open; one never ended runs to infinity.
         """
-        ends = [mark for mark in self.marks if mark.name == f"{name}.end"]
         found: list[tuple[float, float, Mapping[str, object]]] = []
-        for begin in self.marks:
-            if begin.name == f"{name}.begin":
-                end = next((one for one in ends if _ends(begin, one)), None)
-                if end is not None:
-                    ends.remove(end)
-                found.append((begin.at, end.at if end else float("inf"), begin.about))
+        for mark in sorted(self.marks, key=lambda mark: mark.at):
+            if mark.name == f"{name}.begin":
+                found.append((mark.at, np.inf, mark.about))
+            elif mark.name == f"{name}.end":
+                for row in reversed(range(len(found))):
+                    begin, end, about = found[row]
+                    if end == np.inf and _same(about, mark.about):
+                        found[row] = (begin, mark.at, about)
+                        break
         return found
 
     @classmethod
@@ -299,10 +301,9 @@ class Recording:
         )
 
 
-def _ends(begin: Mark, end: Mark) -> bool:
-    """Whether that is the end of what began there."""
-    same = all(end.about.get(key) == begin.about.get(key) for key in ("step", "fault"))
-    return same and end.at >= begin.at
+def _same(one: Mapping[str, object], other: Mapping[str, object]) -> bool:
+    """Whether two marks tell of the same step or fault."""
+    return all(one.get(key) == other.get(key) for key in ("step", "fault"))
 
 
 def read_samples(path: Path) -> tuple[Samples, Mapping[str, Any] | None]:

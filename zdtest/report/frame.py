@@ -88,8 +88,12 @@ class Frame:
 
     def telling(self, code: int) -> Flags:
         """Which rows tell how long a request takes in that phase, as the judge chooses them."""
-        begin = phase.Window.of(self.recording).begin
-        return self.timed & phase.telling(self.samples, self.phase, code, begin, self._think)
+        window = self.verdict.get("window")
+        steady = real(window.get("steady_s")) if isinstance(window, dict) else None
+        if steady is None:  # nothing was deployed
+            return np.asarray(self.timed & (self.phase == code))
+        told = phase.telling(self.samples, self.phase, code, self.zero + steady)
+        return np.asarray(self.timed & told)
 
     def took_ms(self, rows: NDArray[np.intp]) -> NDArray[np.float64]:
         """Milliseconds that these rows took, as the judge counts."""
