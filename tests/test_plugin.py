@@ -163,6 +163,7 @@ NAMES = ("scenario", "quiet[1]", "recreated", "unproved", "never_up")
 
 USES = """
     import pytest
+    from zdtest import SloViolation
 
     {marks}
     def test_it(zd):
@@ -195,6 +196,19 @@ USES = """
             "    @pytest.mark.xfail(raises=(AssertionError,), strict=True)",
             "expected xfail(raises=SloViolation",
         ),
+        (
+            '@pytest.mark.stack("http://h/")\n'
+            "    @pytest.mark.xfail(raises=(SloViolation, AssertionError), strict=True)",
+            "expected xfail(raises=SloViolation",
+        ),
+        (
+            '@pytest.mark.stack("http://h/")\n    @pytest.mark.xfail(raises=())',
+            "expected xfail(raises=SloViolation",
+        ),
+        (
+            '@pytest.mark.stack("http://h/")\n    @pytest.mark.xfail("sys.platform", reason="x")',
+            "expected xfail(raises=SloViolation",
+        ),
     ],
 )
 def test_a_word_that_means_nothing_ends_pytest_before_any_test(inside, pytester, marks, said):
@@ -204,6 +218,23 @@ def test_a_word_that_means_nothing_ends_pytest_before_any_test(inside, pytester,
     assert len(errors) == 1
     assert said in errors[0]
     assert "test_it: " in errors[0]
+
+
+@pytest.mark.parametrize(
+    "mark",
+    [
+        "raises=SloViolation, strict=True",
+        "raises=(SloViolation,), strict=True",
+        "run=False",
+        "False, reason='only on arm'",
+        "condition=False, reason='only on arm'",
+    ],
+)
+def test_an_xfail_that_takes_broken_promises_only_or_nothing_is_let_be(inside, pytester, mark):
+    marks = f'@pytest.mark.stack("http://h/")\n    @pytest.mark.xfail({mark})'
+    result = inside(USES.format(marks=marks), "--collect-only", how=pytester.runpytest_inprocess)
+    assert result.ret == pytest.ExitCode.OK
+    assert result.errlines == []
 
 
 MISTAKES = {
