@@ -18,10 +18,12 @@ import pytest
 from own_stack import LENIENT, QUICK, answers, serving, until, zdtest
 from tiny_server import free_port
 
-from zdtest import appended, topologies
+from zdtest import Slo, appended, topologies
 from zdtest.appended import Appended, Asked, Beside
+from zdtest.during import Plan, during
 from zdtest.errors import ConfigError, RecordingError
 from zdtest.topologies import app
+from zdtest.traffic import Load
 
 FORMAT = Path(topologies.__file__).with_name("nginx_log.conf")
 ROOT = Path(__file__).parents[1]
@@ -150,12 +152,83 @@ def test_a_file_that_came_and_went_between_two_looks_is_missed(log, tmp_path, mo
     for times in (1, 2):
         beside = Beside(Asked(journal=log), tmp_path / "run")
         for n in range(times):
-            append(log, OURS)
+            append(log, OURS.replace(b"5.0", b"%d.25" % n))
             log.rename(tmp_path / f"log.{times}{n}")
-            log.write_bytes(OURS)
+            log.write_bytes(OURS.replace(b"5.0", b"%d.75" % n))
         beside.keep("run", said.append)
     why = "lines of the run are in log.21, where it was moved unseen"
     assert said == [f"--journal {log} is left out: {why}"]
+
+
+def test_what_stood_beside_it_as_the_run_began_is_another_log(log, tmp_path):
+    """As a second access log of the same nginx is, also when it is rotated as well."""
+    other, empty = tmp_path / "log.upstream", tmp_path / "log.tls"
+    other.write_bytes(b"before\n")
+    empty.write_bytes(b"")
+    folder = tmp_path / "run"
+    (folder / "logs").mkdir(parents=True)
+    beside = Beside(Asked(journal=log), folder)
+    for one in (log, other, empty):
+        append(one, OURS.replace(b"5.0", str(len(one.name)).encode()))
+    other.rename(tmp_path / "log.upstream.1")
+    said: list[str] = []
+    beside.keep("run", said.append)
+    assert said == []
+
+
+def test_who_took_the_place_on_disk_of_what_stood_beside_it_is_not_taken_for_that(log, tmp_path):
+    """A file system gives the number of one that was deleted to the next one that is made."""
+    old = tmp_path / "log.1"
+    for before in (b"old\n", b""):
+        old.write_bytes(before)
+        watched = Appended("--journal", log)
+        old.write_bytes(OURS)
+        old.rename(tmp_path / "log.2")
+        assert watched.missed(b'"run-', b"") == "log.2"
+        watched.close()
+
+
+def test_a_copy_of_what_was_seen_is_no_loss(log, tmp_path):
+    folder = tmp_path / "run"
+    (folder / "logs").mkdir(parents=True)
+    beside = Beside(Asked(journal=log), folder)
+    append(log, OURS)
+    log.rename(log.with_suffix(".1"))
+    log.write_bytes(b"")
+    seen = beside.looks
+    until(lambda: beside.looks > seen + 1)
+    shutil.copyfile(log.with_suffix(".1"), log.with_suffix(".2"))
+    log.with_suffix(".1").unlink()
+    said: list[str] = []
+    beside.keep("run", said.append)
+    assert said == []
+
+
+def test_nothing_goes_on_looking_where_a_run_broke_off(log, tmp_path, monkeypatch):
+    def refused(*_: object) -> None:
+        assert "appended" in [thread.name for thread in threading.enumerate()]
+        raise ConfigError("no such channel")
+
+    monkeypatch.setattr("zdtest.during._measure", refused)
+    plan = Plan(
+        url="http://127.0.0.1:1",
+        load=Load(),
+        slo=Slo(),
+        folder=tmp_path / "run",
+        command=(),
+        duration=0.1,
+        limit=1.0,
+        baseline=0.1,
+        settle=0.1,
+        old_version=None,
+        new_version=None,
+        logs=Asked(journal=log),
+    )
+    files = os.listdir("/proc/self/fd")
+    with pytest.raises(ConfigError, match="no such channel"):
+        during(plan)
+    assert "appended" not in [thread.name for thread in threading.enumerate()]
+    assert os.listdir("/proc/self/fd") == files
 
 
 def test_a_line_that_had_been_begun_before_is_taken_as_a_whole(log):

@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
+from typing import Self
 
 from zdtest.errors import ConfigError, RecordingError
 
@@ -120,6 +121,7 @@ class Appended:
         self._since = time.time() - _COARSE
         self._lost = ""
         self._unread: set[tuple[int, int]] = set()
+        self._others = {_who(told): (path.name, head) for path, told, head in self._beside()}
 
     def before(self) -> Iterator[bytes]:
         """Yield the lines that stood there and tell of lives, of the last `MOST` bytes."""
@@ -170,18 +172,36 @@ class Appended:
                 raise RecordingError(_EMPTIED)
         return text
 
-    def missed(self, mark: bytes) -> str:
-        """Return the name of a file beside it that has the mark and was not seen in its place."""
+    def missed(self, mark: bytes, text: bytes) -> str:
+        """Return the name of a file beside it that has lines with the mark, of which none is seen.
+
+        What is seen is in `text`: of that it may be a copy. What stood there as the run began is
+        another log.
+        """
         held = [file.who for file in self._files]
+        seen: set[bytes] = set()
+        for path, told, head in self._beside():
+            if told.st_mtime < self._since or _who(told) in held or self._known(path, told, head):
+                continue
+            with suppress(OSError):  # as it may be gone by now
+                found = _marked(_start(path, MOST), mark)
+                seen = seen or (_marked(text, mark) if found else seen)
+                if found - seen:
+                    return path.name
+        return ""
+
+    def _beside(self) -> Iterator[tuple[Path, os.stat_result, bytes]]:
+        """Yield the files whose names begin with this one's, and how they begin."""
         for path in sorted(self.path.parent.glob(f"{escape(self.path.name)}?*")):
             with suppress(OSError):  # as it may be gone by now, or no business of ours
                 told = path.stat()
-                new = stat.S_ISREG(told.st_mode) and told.st_mtime >= self._since
-                if new and _who(told) not in held:
-                    with path.open("rb") as file:
-                        if mark in file.read(MOST):
-                            return path.name
-        return ""
+                if stat.S_ISREG(told.st_mode):
+                    yield path, told, _start(path, _TAIL)
+
+    def _known(self, path: Path, told: os.stat_result, head: bytes) -> bool:
+        """Tell whether it stood there as the run began: a number is given to others once free."""
+        name, start = self._others.get(_who(told), ("", b""))
+        return head.startswith(start) if start else path.name == name
 
     def close(self) -> None:
         """Let go of the file, and of those that took its place."""
@@ -189,12 +209,24 @@ class Appended:
             file.close()
 
 
+def _start(path: Path, most: int) -> bytes:
+    with path.open("rb") as file:
+        return file.read(most)
+
+
+def _marked(text: bytes, mark: bytes) -> set[bytes]:
+    return {line for line in text.splitlines() if mark in line} if mark in text else set()
+
+
 def _who(told: os.stat_result) -> tuple[int, int]:
     return told.st_dev, told.st_ino
 
 
 class Beside:
-    """Keeps for the run in `folder` what is `asked` for, and looks at the files until then."""
+    """Keeps for the run in `folder` what is `asked` for, and looks at the files until then.
+
+    As a context manager it is over in any case, also where nothing is kept.
+    """
 
     def __init__(self, asked: Asked, folder: Path) -> None:
         self._folder = folder
@@ -205,6 +237,21 @@ class Beside:
         self._thread = threading.Thread(target=self._follow, name="appended", daemon=True)
         if self._files:
             self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Look no more, and let go of the files."""
+        self._over.set()
+        if self._files:
+            self._thread.join()
+        for file in self._files:
+            file.close()
+        self._files = []
 
     def _follow(self) -> None:
         while not self._over.wait(_EVERY):
@@ -227,12 +274,11 @@ class Beside:
             except (OSError, RecordingError) as error:
                 why = getattr(error, "strerror", None) or error
                 left_out(f"{file.option} {file.path} is left out: {why}")
-            finally:
-                file.close()
+        self.close()
 
     def _keep(self, file: Appended, run: str) -> None:
         text, mark = file.new(), f'"{run}-'.encode()
-        if name := file.missed(mark):
+        if name := file.missed(mark, text):
             raise RecordingError(f"lines of the run are in {name}, where it was moved unseen")
         if mark not in text:
             count = len(text.splitlines())

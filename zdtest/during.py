@@ -86,8 +86,10 @@ def during(plan: Plan) -> Finding:
             progress(phase, news)
 
         troubles: list[ZdError] = []
-        with run(plan.folder, about=plan.as_dict(), watch=watch) as one:
-            beside = Beside(plan.logs, one.folder)
+        with (
+            run(plan.folder, about=plan.as_dict(), watch=watch) as one,
+            Beside(plan.logs, one.folder) as beside,
+        ):
             try:
                 _measure(one, plan, progress, troubles)
             except LoadFailed as error:
