@@ -204,6 +204,17 @@ def test_spans_pair_each_begin_with_its_own_end(tmp_path: Path):
     assert (pause[0], pause[1]) == (1001.1, 1001.2)
 
 
+def test_an_end_is_that_of_the_last_begin_that_is_open(tmp_path: Path):
+    """A step that broke off without one does not take that of the step that was made again."""
+    steps = [(0.1, "begin"), (0.3, "begin"), (0.4, "end"), (0.5, "begin"), (0.6, "end")]
+    marks = [(at, f"odd.{name}", {"step": "a"}) for at, name in steps]
+    recording = Recording.read(synthetic.run(tmp_path / "r", requests=400, marks=marks))
+    spans = [
+        (round(begin - 1000, 3), round(end - 1000, 3)) for begin, end, _ in recording.spans("odd")
+    ]
+    assert spans == [(0.1, float("inf")), (0.3, 0.4), (0.5, 0.6)]
+
+
 def test_no_journal_is_not_an_empty_one(tmp_path: Path):
     folder = synthetic.run(tmp_path / "r", requests=100, journal=False)
     assert Recording.read(folder).journal is None
