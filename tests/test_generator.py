@@ -85,6 +85,31 @@ def complete(one: Run, seconds: float) -> tuple[int, int]:
     return lasted
 
 
+_BEAT = 1_000_000
+
+
+class Beat:
+    """A timer of the loop's own that tells when this process stood still, and nothing was sent."""
+
+    def __init__(self) -> None:
+        self._at = [now_ns()]
+        self._timer = gevent.get_hub().loop.timer(_BEAT * 1e-9, _BEAT * 1e-9)
+
+    def __enter__(self) -> Beat:
+        self._timer.start(lambda: self._at.append(now_ns()), update=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.stop()
+        self._timer.close()
+
+    def still(self, begin: int, end: int) -> int:
+        """Return for how many nanoseconds it did between these moments."""
+        at = np.array(self._at)
+        gaps = np.minimum(at[1:], end) - np.maximum(at[:-1] + _BEAT, begin)
+        return int(np.maximum(gaps, 0).sum())
+
+
 NOWHERE = Target("nowhere.invalid", 80, tls=False)
 """Every request ends the moment it is sent: only the schedule is at work."""
 
@@ -161,7 +186,11 @@ def test_what_fell_due_in_a_stall_is_sent_at_once_with_the_due_time_it_had() -> 
 
 
 def test_a_reply_that_stalls_delays_no_other_request() -> None:
-    with ScriptedServer(is_silent) as server, run(server.port, "new,reused", rate=200) as one:
+    with (
+        ScriptedServer(is_silent) as server,
+        Beat() as beat,
+        run(server.port, "new,reused", rate=200) as one,
+    ):
         least, most = (sum(x.due_before(each) for x in one.lanes) for each in went(one, 0.5))
         waiting = [each for lane in one.lanes for each in lane.waiting]
         assert least <= len(waiting) <= most
@@ -169,8 +198,11 @@ def test_a_reply_that_stalls_delays_no_other_request() -> None:
         assert not one.ended
         until(lambda: all(each.sent for each in waiting))
         assert not one.ended
-        # Where others want the processor as well, not even most of them are on time.
-        assert np.quantile([each.sent - each.due for each in waiting], 0.1) < 20_000_000
+        # Where others want the processor as well, not even most of them are on time: what counts is
+        # by how much they are later than this process stood still, which no connection makes it do.
+        late = [each.sent - each.due - beat.still(each.due, each.sent) for each in waiting]
+        assert np.quantile(late, 0.9) < 20_000_000
+        assert not any(line.sock.getblocking() for line in one.wire.lines)
         until(lambda: server.seen >= len(waiting))
 
 
@@ -343,23 +375,31 @@ def test_the_control_server_is_no_part_of_the_rate() -> None:
 
 def test_the_ticker_wakes_at_the_instant_and_not_before() -> None:
     woken: list[int] = []
+    plain: list[int] = []
     ticker = Ticker(gevent.get_hub().loop, lambda: woken.append(now_ns()))
+    beside = gevent.get_hub().loop.timer(0.003)
     try:
-        late = []
+        late, others = [], []
         for _ in range(20):
             woken.clear()
+            plain.clear()
             instant = now_ns() + 3_000_000
             ticker.at(instant, now_ns())
-            until(lambda: woken)
+            beside.start(lambda: plain.append(now_ns()), update=True)
+            until(lambda: woken and plain)
             late.append(woken[0] - instant)
+            others.append(plain[0] - instant)
         assert min(late) >= 0
-        # It may have to wait for a processor then: not every time.
-        assert np.quantile(late, 0.25) < 1_000_000
+        # It may have to wait for a processor: then the loop's own timer, which is a millisecond
+        # late anyhow, has to as well.
+        on_time = [a < 1_000_000 or a <= b for a, b in zip(late, others, strict=True)]
+        assert sum(on_time) >= 15
         woken.clear()
         ticker.at(now_ns() - 5, now_ns())
         until(lambda: woken)
     finally:
         ticker.close()
+        beside.close()
     gevent.sleep(0)
 
 
