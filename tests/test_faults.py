@@ -812,16 +812,23 @@ def test_a_fault_armed_inside_another_s_block_by_the_same_seed_leaves_that_alone
 def test_a_fault_fires_on_its_phase_and_is_healed_in_time(
     stack: Tiny, log: EventLog, tmp_path: Path
 ) -> None:
-    said: list[str] = []
-    with armed(stack, log, [plan(Told(said), "before_start", heal_after="100ms")]):
-        log("app.ready", instance="a", version="v1")
-        assert said == []
-        log("deploy.begin", version="v2")
-        waited(lambda: said == ["inject", "heal"])
-        log("deploy.begin", version="v3")
-    assert said == ["inject", "heal"]
-    times = {line["mark"]: float(str(line["t"])) for line in noted(tmp_path)}
-    assert 0.1 <= times["fault.end"] - times["fault.proven"] < 3
+    for _ in range(3):
+        said: list[str] = []
+        with armed(stack, log, [plan(Told(said), "before_start", heal_after="100ms")]):
+            log("app.ready", instance="a", version="v1")
+            assert said == []
+            log("deploy.begin", version="v2")
+            waited(lambda said=said: said == ["inject", "heal"])
+            log("deploy.begin", version="v3")
+        assert said == ["inject", "heal"]
+    proven, ended = (
+        [float(str(line["t"])) for line in noted(tmp_path) if line["mark"] == mark]
+        for mark in ("fault.proven", "fault.end")
+    )
+    lasted = [end - begin for begin, end in zip(proven, ended, strict=True)]
+    assert len(lasted) == 3
+    # Not each time has the thread to wait for a processor once its time is up.
+    assert 0.1 <= min(lasted) < 0.3
 
 
 def test_no_fault_outlives_its_most(stack: Tiny, log: EventLog) -> None:
