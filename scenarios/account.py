@@ -26,6 +26,24 @@ SEEN_WITHIN = 1.0
 # A POST in flight on a server that dies is lost, whatever a balancer does, and is counted apart.
 SAFE = dataclasses.replace(UNINTERRUPTED, channels=("new", "reused"))
 
+_BESIDE = 0.1
+"""Seconds in which on each channel a next one falls due, of which it is known what came of it."""
+
+
+def held_up(recording: Recording, begin: float, end: float) -> float:
+    """By how much at most the load itself was late between these moments, or right beside them.
+
+    The requests to the control server tell, as they wait for nothing of the system's. What is late
+    may have fallen due before the first of them did.
+    """
+    samples = recording.samples
+    control = samples.where(samples.channel == CHANNELS.index("control"))
+    near = (control.due >= begin - _BESIDE) & (control.due <= end + _BESIDE)
+    control = control.where(near)
+    # Of who was not let in nothing was sent.
+    lag = np.where(np.isnan(control.lag), control.latency, control.lag)
+    return float(lag.max() + np.diff(control.due).max())
+
 
 class Account:
     """The three accounts of one run, which share ids and a clock."""
@@ -76,9 +94,9 @@ class Account:
 
     @property
     def lateness(self) -> float:
-        """By how much at most one was sent after it was due: a second is as sharp as that."""
-        assert self.recording.trailer is not None
-        return float(self.recording.trailer["lag_max_ms"]) / 1e3
+        """By how much at most one was sent late while any failed: a second is as sharp as that."""
+        due = self.due[self.failed]
+        return held_up(self.recording, float(due.min()), float(due.max()))
 
     def mark(self, name: str, **about: object) -> float:
         """When that was marked first."""
