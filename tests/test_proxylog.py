@@ -445,10 +445,8 @@ def test_two_hundred_thousand_lines_take_a_second_or_two(written: Callable[..., 
     assert time.process_time() - began < 3
 
 
-def reloads(
-    *workers: tuple[int, float, float], written: str = "nginx", times: bool = True
-) -> list[float]:
-    """Return the reloads in a log of who answered when, and how long it took, if it has `times`."""
+def reloads(*workers: tuple[int, float, float], written: str = "nginx") -> list[float]:
+    """Return the reloads in a log of who answered when, and how long it took."""
     text = b""
     for pid, ended, took in workers:
         wall = CLOCK["wall"] - CLOCK["monotonic"] + ended
@@ -457,8 +455,6 @@ def reloads(
         else:
             # It was idle for a second before.
             text += told(t=wall - took - 1, Tt=1e3 * (took + 1), Ta=1e3 * took, pid=pid)
-    if not times:
-        text = text.replace(b'"time"', b'"other"').replace(b'"Ta"', b'"other"')
     return np.round(ProxyLog(text, CLOCK).reloads(), 3).tolist()
 
 
@@ -474,16 +470,3 @@ def test_others_take_over_where_all_before_them_begin_nothing_more(written: str)
     again = [(5, 35.0, 0.1), (5, 36.0, 0.1)]
     assert reloads(*old, *new, *again, written=written) == [20.0, 35.0]
     assert reloads(*old, written=written) == reloads(written=written) == []
-
-
-@pytest.mark.parametrize("written", ["nginx", "haproxy"])
-def test_who_does_not_tell_how_long_it_took_does_not_deny_that_others_took_over(written: str):
-    old, new = [(1, 10.0, 0.1), (1, 19.9, 0.1)], [(3, 20.0, 0.0), (3, 30.0, 0.1)]
-    late = [*old, *new, (1, 40.0, 19.5)]
-    assert reloads(*late, written=written, times=False) == [20.0]
-    goes_on = [*late, *((1, 41.0 + number, 0.1) for number in range(9))]
-    assert reloads(*goes_on, written=written, times=False) == [], "it is at work as the other is"
-    many = [(3, 50.0 + number, 0.1) for number in range(99)]
-    assert reloads(*goes_on, *many, written=written, times=False) == [20.0], "as downloads do"
-    third = [(5, 200.0 + number, 0.1) for number in range(3)]
-    assert reloads(*late, *third, written=written, times=False) == [20.0, 200.0]

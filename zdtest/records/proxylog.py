@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 _HANDOVER = 1.0
 """Seconds for which those before may begin requests once others have taken over."""
 
-_LEFT = 0.1
-"""The share that long requests of those before are of all that ends later, at the most."""
-
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
@@ -152,22 +149,19 @@ class ProxyLog:
 
         That is when the first of them ended its first request; it took over a little earlier. Those
         before it go on with what they have, and begin nothing more: where one does, as where one
-        of many workers gets its first request late, nobody took over. O(n log n) in the lines.
+        of many workers gets its first request late, nobody took over.
         """
         pids, told = self._file.numbers(self._format.worker, np.int64)
         times = self._ended + self._shift
         rows = np.flatnonzero(told & ~np.isnan(times))
         _, first, who = np.unique(pids[rows], return_index=True, return_inverse=True)
-        begun = times[rows] - self._lasted[rows]
+        begun = times[rows] - np.nan_to_num(self._lasted[rows], nan=0.0)
         last = np.full(len(first), -np.inf)
-        known = ~np.isnan(begun)
-        np.maximum.at(last, who[known], begun[known])
-        order = np.argsort(times[rows][first], kind="stable")
-        began = times[rows][first][order]
-        over = np.maximum.accumulate(last[order])[:-1] <= began[1:] + _HANDOVER
-        place = np.argsort(order)[who]  # of each line's worker, by when they began
-        over &= _drained(place, times[rows], began, ~known)[1:]
-        return began[1:][over]
+        np.maximum.at(last, who, begun)
+        began = times[rows][first]
+        order = np.argsort(began, kind="stable")
+        over = np.maximum.accumulate(last[order])[:-1] <= began[order][1:] + _HANDOVER
+        return began[order][1:][over]
 
     def passed(self, run: str) -> Passed:
         """Return the requests of that run."""
@@ -197,25 +191,6 @@ class ProxyLog:
         """For how many seconds each was at work, NaN where a line does not tell."""
         name, unit = self._format.lasted
         return self._file.times(name) * unit
-
-
-def _drained(
-    place: Ints, ended: Floats, began: Floats, unknown: NDArray[np.bool_]
-) -> NDArray[np.bool_]:
-    """Return of each worker whether what those before it ended later may be what they still had.
-
-    That is asked of lines of which is `unknown` when they began. One proves nothing, but who ends
-    more than a `_LEFT` of what the new ones do is at work as they are.
-    """
-    # How many workers had begun, and handed over, by the end of each line.
-    there = np.searchsorted(began, ended - _HANDOVER)
-    size = len(began) + 1
-    late = unknown & (there > place + 1)
-    old = np.bincount(place[late] + 1, minlength=size) - np.bincount(there[late], minlength=size)
-    new = np.bincount(np.minimum(place + 1, there), minlength=size)
-    by_new = len(place) - np.cumsum(new)
-    left: NDArray[np.bool_] = np.cumsum(old) <= np.maximum(1, _LEFT * by_new)
-    return left[:-1]
 
 
 def _shift(clock: object) -> float:
