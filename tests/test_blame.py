@@ -159,6 +159,17 @@ def test_a_server_that_was_told_to_stop_in_between_is_to_blame(trial):
     assert told.cause == "stopped", "an app that says nothing of it is known by its engine"
 
 
+def test_a_death_is_heard_of_somewhat_later_by_a_busy_machine(trial):
+    """Not before the server's own last line, and not where it had been heard of much later."""
+    lived = [engine("app.started", 0.05)]
+    dead = [*lived, engine("app.stopped", AT + 0.2)]
+    assert trial(journal=[BORN, OPEN, HAD_IT], marks=dead).cause == "died"
+    wrote = {"t": AT + 0.19, "event": "request", "id": "other", "begin": AT + 0.19}
+    assert trial(journal=[BORN, OPEN, HAD_IT, wrote], marks=dead).cause != "died"
+    late = [*lived, engine("app.stopped", AT + 0.6)]
+    assert trial(journal=[BORN, OPEN, HAD_IT], marks=late).cause != "died"
+
+
 def stopped(at: float) -> Mapping[str, Any]:
     return {"t": at, "event": "stopped", "closed": at}
 

@@ -220,7 +220,7 @@ class _Court:
         busy = one.answered + CLOSE
         if life.gone <= over and life.told <= min(over, busy):
             return "stopped", f"{had}, was told to stop at {self._when(life.told)}"
-        if life.ended <= min(over, busy):
+        if life.silent <= min(over, busy):
             return "died", f"{had} and died at {self._when(life.ended)}, told by nobody"
         if (one.outcome in _LATE or one.status == 504) and busy > one.done:
             given_up = self._when(one.done)

@@ -16,6 +16,8 @@ _ENDING = ("3", "9", "10", "15")
 """SIGQUIT and SIGUSR1 are how nginx and HAProxy are told to end in good order."""
 _AS_ONE = 10.0
 """Seconds by which a process and its engine may differ in when it started."""
+_HEARD = 0.25
+"""Seconds after the end of a process in which its engine has heard of it."""
 _SKEW = 0.05
 """Seconds by which the engine's accounts of one process may be in another order than they were."""
 _Writer = tuple[str, str, str, str]
@@ -49,13 +51,22 @@ class Life:
         return f"{self.instance} {self.version}".strip()
 
     @property
+    def silent(self) -> float:
+        """From when on it may have been dead: a busy machine hears of an end some time after it.
+
+        Not before its own last line; where it keeps no journal an end is taken for what it says.
+        """
+        heard = self.ended - _HEARD if self.watched and self.last > -math.inf else self.ended
+        return min(self.ended, max(heard, self.last))
+
+    @property
     def gone(self) -> float:
         """When nobody could connect to it any more."""
-        return min(self.closed, self.ended)
+        return min(self.closed, self.silent)
 
     def outlived(self, at: float) -> bool:
         """Whether it is known to have lived on then: nobody tells of a death that none watched."""
-        return self.ended > at and (self.watched or self.last > at)
+        return self.silent > at and (self.watched or self.last > at)
 
     def state(self, at: float) -> str:
         """Return ``unborn``, ``booting``, ``serving``, ``stopping`` or ``gone``."""
